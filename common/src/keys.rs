@@ -1,0 +1,135 @@
+//! Where every object lies. The only place that knows the layout.
+//!
+//! `store` keys are shared by jobs and named by digest; `state` keys are the registry; `job` keys lie below
+//! `{out}/jobs/{job}/` and belong to one job.
+
+use crate::{digest::Digest, plan::MatchId};
+
+pub mod store {
+    use super::Digest;
+
+    #[must_use]
+    pub fn model(sha256: &Digest) -> String {
+        format!("models/{sha256}")
+    }
+    #[must_use]
+    pub fn pipeline(digest: &Digest) -> String {
+        format!("pipelines/{digest}.json")
+    }
+    #[must_use]
+    pub fn index(digest: &Digest) -> String {
+        format!("indexes/{digest}")
+    }
+    /// Folder of a shard result. Sharded by two characters, so that prefixes stay short on every store.
+    #[must_use]
+    pub fn shard(digest: &Digest) -> String {
+        format!("shards/{}/{digest}", &digest.to_string()[..2])
+    }
+    #[must_use]
+    pub fn shard_detections(digest: &Digest) -> String {
+        format!("{}/detections-0.parquet", shard(digest))
+    }
+    #[must_use]
+    pub fn shard_frames(digest: &Digest) -> String {
+        format!("{}/frames-0.parquet", shard(digest))
+    }
+    /// The commit: a shard exists when this object does.
+    #[must_use]
+    pub fn shard_index(digest: &Digest) -> String {
+        format!("{}/index.json", shard(digest))
+    }
+    #[must_use]
+    pub fn reduced(digest: &Digest) -> String {
+        format!("reduced/{digest}")
+    }
+    /// The commit of a reduce: written last.
+    #[must_use]
+    pub fn reduced_summary(digest: &Digest) -> String {
+        format!("reduced/{digest}/summary.json")
+    }
+    #[must_use]
+    pub fn reduced_preview(digest: &Digest) -> String {
+        format!("reduced/{digest}/preview.jpg")
+    }
+    /// `name` is `detections`, `tracks` or `players`.
+    #[must_use]
+    pub fn reduced_table(digest: &Digest, name: &str) -> String {
+        format!("reduced/{digest}/{name}-0.parquet")
+    }
+}
+
+pub mod state {
+    pub const REGISTRY: &str = "registry";
+
+    #[must_use]
+    pub fn registry(job: &str) -> String {
+        format!("{REGISTRY}/{job}.json")
+    }
+}
+
+/// The tables that a match publishes, in this order.
+pub const TABLES: [&str; 3] = ["detections", "tracks", "players"];
+
+pub mod job {
+    use super::MatchId;
+
+    #[must_use]
+    pub fn root(job: &str) -> String {
+        format!("jobs/{job}")
+    }
+    #[must_use]
+    pub fn spec(job: &str) -> String {
+        format!("jobs/{job}/job.json")
+    }
+    /// The job file as the user wrote it, for people.
+    #[must_use]
+    pub fn source(job: &str) -> String {
+        format!("jobs/{job}/job.toml")
+    }
+    #[must_use]
+    pub fn control(job: &str, seq: u32) -> String {
+        format!("jobs/{job}/control/{seq:06}.json")
+    }
+    #[must_use]
+    pub fn plan_index(job: &str) -> String {
+        format!("jobs/{job}/plan/index.json")
+    }
+    #[must_use]
+    pub fn plan(job: &str, id: &MatchId) -> String {
+        format!("jobs/{job}/plan/{}.json", id.slug())
+    }
+    #[must_use]
+    pub fn inputs(job: &str, id: &MatchId, generation: u32) -> String {
+        format!("jobs/{job}/inputs/{}-{generation}.json", id.slug())
+    }
+    #[must_use]
+    pub fn quarantine(job: &str, name: &str) -> String {
+        format!("jobs/{job}/quarantine/{name}.json")
+    }
+    #[must_use]
+    pub fn generation(job: &str, generation: u32) -> String {
+        format!("jobs/{job}/g{generation}")
+    }
+    /// A published table of one match, partitioned as DuckDB, Polars and Spark read it.
+    #[must_use]
+    pub fn table(job: &str, generation: u32, name: &str, id: &MatchId) -> String {
+        format!("jobs/{job}/g{generation}/{name}/{}/part-0.parquet", id.partition())
+    }
+    #[must_use]
+    pub fn preview(job: &str, generation: u32, id: &MatchId) -> String {
+        format!("jobs/{job}/g{generation}/previews/{}.jpg", id.slug())
+    }
+    #[must_use]
+    pub fn summary(job: &str, generation: u32, id: &MatchId) -> String {
+        format!("jobs/{job}/g{generation}/summaries/{}.json", id.slug())
+    }
+    #[must_use]
+    pub fn report(job: &str, generation: u32) -> String {
+        format!("jobs/{job}/g{generation}/report.html")
+    }
+    /// Written last: the job is finished when this exists.
+    #[must_use]
+    pub fn manifest(job: &str, generation: u32) -> String {
+        format!("jobs/{job}/g{generation}/manifest.json")
+    }
+}

@@ -1,0 +1,289 @@
+//! What is run on every frame: the pipeline file, the model manifests it names, and the resolved pipeline that travels
+//! to the workers. Paths live only in the files; a resolved pipeline names every model by sha256.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{digest::Digest, semantics};
+
+/// A pipeline file (TOML).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineFile {
+    /// Shown in reports; not part of any digest.
+    pub name: String,
+    pub detect: DetectFile,
+    #[serde(default)]
+    pub preview: Preview,
+    #[serde(default)]
+    pub track: Track,
+}
+
+/// `[detect]` of a pipeline file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetectFile {
+    /// Model manifest, relative to the pipeline file.
+    pub model: PathBuf,
+    #[serde(flatten)]
+    pub settings: DetectSettings,
+}
+
+/// How the detector is applied to a frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DetectSettings {
+    /// Network input `[width, height]` in pixels; default: the manifest's. Only for models with dynamic height and width.
+    #[serde(default)]
+    pub input_size: Option<[u32; 2]>,
+    /// Detections below this score are dropped. 0 to 1.
+    #[serde(default = "default_score")]
+    pub score_threshold: f32,
+    /// Class-aware non-maximum suppression: of two boxes that overlap more (IoU) the weaker goes. 0 to 1.
+    #[serde(default = "default_nms")]
+    pub nms_iou: f32,
+    /// Classes to keep, by the manifest's names; empty keeps all.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// Run every n-th frame only (absolute frame number divisible by n).
+    #[serde(default = "one")]
+    pub every: u32,
+    /// Cut the region into tiles and run the model on each.
+    #[serde(default)]
+    pub tiles: Option<Tiles>,
+    /// Polygon of the pitch in relative coordinates (0 to 1): only its bounding box is looked at, and only boxes whose
+    /// bottom centre lies inside are kept. Empty: the whole picture.
+    #[serde(default)]
+    pub region: Vec<[f32; 2]>,
+}
+
+/// A grid of overlapping tiles over the region's bounding box.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tiles {
+    pub columns: u32,
+    pub rows: u32,
+    /// Share of a tile's width and height that it has in common with its neighbour. 0 to 0.5.
+    #[serde(default = "default_overlap")]
+    pub overlap: f32,
+}
+
+/// Small pictures kept for people, since the reduce has no pixels of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Preview {
+    /// One picture every so many seconds of video (by frame number and average frame rate). 0 turns them off.
+    pub every_seconds: f64,
+    /// Pixels; height follows.
+    pub width: u32,
+}
+
+/// The tracker's parameters. Times in seconds, so that they mean the same at any frame rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Track {
+    /// Detections from this score on may start a track.
+    pub start_score: f32,
+    /// Detections from this score on take part in the first association; weaker ones in the second.
+    pub high_score: f32,
+    /// Least IoU for an association.
+    pub match_iou: f32,
+    /// A track that was not seen for so long ends.
+    pub lost_seconds: f64,
+    /// Tracks seen for less are not reported.
+    pub min_seconds: f64,
+}
+
+impl Default for Preview {
+    fn default() -> Self {
+        Self { every_seconds: 2.0, width: 640 }
+    }
+}
+
+impl Default for Track {
+    fn default() -> Self {
+        Self { start_score: 0.5, high_score: 0.4, match_iou: 0.2, lost_seconds: 1.0, min_seconds: 0.2 }
+    }
+}
+
+fn default_score() -> f32 {
+    0.25
+}
+fn default_nms() -> f32 {
+    0.6
+}
+fn default_overlap() -> f32 {
+    0.2
+}
+fn one() -> u32 {
+    1
+}
+
+/// A model manifest (TOML): all that is needed to feed a model and to read its answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub file: ModelFile,
+    pub input: ModelInput,
+    pub output: ModelOutput,
+    /// Names by class index.
+    pub classes: Vec<String>,
+    /// SPDX expression or a sentence.
+    #[serde(default)]
+    pub licence: Option<String>,
+    /// Where it comes from, how it was trained, what it scores.
+    #[serde(default)]
+    pub notes: BTreeMap<String, String>,
+}
+
+/// The weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// Relative to the manifest.
+    pub path: PathBuf,
+    pub sha256: Digest,
+}
+
+/// The input tensor, f32.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelInput {
+    /// Tensor name; default: the model's only input.
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub layout: Layout,
+    pub channels: Channels,
+    /// `[width, height]` in pixels.
+    pub size: [u32; 2],
+    #[serde(default)]
+    pub resize: Resize,
+    /// Value of padding pixels, 0 to 255.
+    #[serde(default = "default_pad")]
+    pub pad: u8,
+    /// value = (pixel * scale - mean) / std, pixel 0 to 255, per channel in the order of `channels`.
+    #[serde(default = "default_scale")]
+    pub scale: f32,
+    #[serde(default)]
+    pub mean: [f32; 3],
+    #[serde(default = "default_std")]
+    pub std: [f32; 3],
+}
+
+fn default_pad() -> u8 {
+    114
+}
+fn default_scale() -> f32 {
+    1.0
+}
+fn default_std() -> [f32; 3] {
+    [1.0; 3]
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    #[default]
+    Nchw,
+    Nhwc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    Rgb,
+    Bgr,
+}
+
+/// How a picture is brought to the input size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resize {
+    /// Keep the aspect ratio, picture at the top left, padding right and below (YOLOX).
+    #[default]
+    LetterboxTopLeft,
+    /// Keep the aspect ratio, picture centred (YOLOv5, YOLOv8).
+    LetterboxCentre,
+    /// Ignore the aspect ratio.
+    Stretch,
+}
+
+/// The output tensor and how to read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, tag = "head", rename_all = "lowercase")]
+pub enum ModelOutput {
+    /// `[batch, n, 5 + classes]`, n over the strides' grids: cx, cy = (o + grid) * stride; w, h = exp(o) * stride;
+    /// objectness and classes already sigmoid (Ge et al., YOLOX, 2021).
+    Yolox {
+        /// Tensor name; default: the model's only output.
+        #[serde(default)]
+        name: Option<String>,
+        strides: Vec<u32>,
+    },
+}
+
+/// A pipeline with everything in it: what is stored below `pipelines/{digest}` and what workers load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pipeline {
+    pub name: String,
+    pub detect: Detect,
+    pub preview: Preview,
+    pub track: Track,
+}
+
+/// The detector: model by content, and how it is applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detect {
+    pub model: Manifest,
+    pub settings: DetectSettings,
+}
+
+impl Pipeline {
+    /// Names the whole pipeline object.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self)
+    }
+
+    /// Digest of what the map task computes. File names, model names and notes are not in it.
+    #[must_use]
+    pub fn map_digest(&self) -> Digest {
+        let Detect { model, settings } = &self.detect;
+        Digest::of_json(&(
+            "map",
+            model.file.sha256,
+            &model.input,
+            &model.output,
+            &model.classes,
+            settings,
+            &self.preview,
+        ))
+    }
+
+    /// Digest of what the reduce computes.
+    #[must_use]
+    pub fn reduce_digest(&self) -> Digest {
+        Digest::of_json(&("reduce", semantics::REDUCE, &self.track))
+    }
+
+    /// Models to fetch before work: sha256 of each.
+    #[must_use]
+    pub fn models(&self) -> Vec<Digest> {
+        vec![self.detect.model.file.sha256]
+    }
+
+    /// Network input `[width, height]`.
+    #[must_use]
+    pub fn input_size(&self) -> [u32; 2] {
+        self.detect.settings.input_size.unwrap_or(self.detect.model.input.size)
+    }
+
+    /// Every how many frames a preview is kept at this frame rate; 0: never.
+    #[must_use]
+    pub fn preview_stride(&self, fps: f64) -> u32 {
+        if self.preview.every_seconds <= 0.0 { 0 } else { (self.preview.every_seconds * fps).round().max(1.0) as u32 }
+    }
+}

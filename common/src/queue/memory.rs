@@ -1,0 +1,222 @@
+//! The bus in memory: what tests of coordinator and workers run on, and the shortest statement of what a bus promises.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use tokio::sync::{Notify, broadcast, mpsc};
+
+use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError};
+use crate::wire::{Control, Event, Hello, Pool, Reply, Request, Task};
+
+/// [`Bus`] in memory. Clones are the same bus.
+#[derive(Debug, Clone)]
+pub struct MemoryBus {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    lease: Duration,
+    tasks: Mutex<Tasks>,
+    changed: Notify,
+    events: broadcast::Sender<Event>,
+    hellos: broadcast::Sender<Hello>,
+    controls: broadcast::Sender<Control>,
+    api: Mutex<Option<mpsc::UnboundedSender<Asked>>>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    seen: std::collections::HashSet<String>,
+    entries: VecDeque<Entry>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    task: Task,
+    delivered: u64,
+    /// Not to be delivered before.
+    hidden_until: Option<Instant>,
+}
+
+impl Default for MemoryBus {
+    fn default() -> Self {
+        Self::with_lease(LEASE)
+    }
+}
+
+impl MemoryBus {
+    #[must_use]
+    pub fn with_lease(lease: Duration) -> Self {
+        let shared = Shared {
+            lease,
+            tasks: Mutex::default(),
+            changed: Notify::new(),
+            events: broadcast::channel(4096).0,
+            hellos: broadcast::channel(256).0,
+            controls: broadcast::channel(256).0,
+            api: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(self: &Arc<Self>, pools: &[Pool]) -> Option<Delivery> {
+        let now = Instant::now();
+        let mut tasks = self.tasks();
+        let free = |entry: &Entry| entry.hidden_until.is_none_or(|until| until <= now);
+        let at = pools.iter().find_map(|pool| tasks.entries.iter().position(|e| free(e) && e.task.pool() == *pool))?;
+        let entry = &mut tasks.entries[at];
+        entry.delivered += 1;
+        entry.hidden_until = Some(now + self.lease);
+        let lease = MemoryLease { id: entry.id, shared: Arc::clone(self) };
+        Some(Delivery::new(entry.task.clone(), entry.delivered, Box::new(lease)))
+    }
+}
+
+fn receive<T: Clone + Send + 'static>(receiver: broadcast::Receiver<T>) -> BoxStream<'static, T> {
+    stream::unfold(receiver, |mut receiver| async move {
+        loop {
+            match receiver.recv().await {
+                Ok(value) => return Some((value, receiver)),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    })
+    .boxed()
+}
+
+impl Bus for MemoryBus {
+    fn release<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<(), QueueError>> {
+        let mut tasks = self.shared.tasks();
+        if tasks.seen.insert(task.message_id()) {
+            let id = tasks.next;
+            tasks.next += 1;
+            tasks.entries.push_back(Entry { id, task: task.clone(), delivered: 0, hidden_until: None });
+        }
+        drop(tasks);
+        self.shared.changed.notify_waiters();
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn pull<'a>(&'a self, pools: &'a [Pool], wait: Duration) -> BoxFuture<'a, Result<Option<Delivery>, QueueError>> {
+        async move {
+            let end = Instant::now() + wait;
+            loop {
+                let changed = self.shared.changed.notified();
+                if let Some(delivery) = self.shared.take(pools) {
+                    return Ok(Some(delivery));
+                }
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                // Leases run out without a notification: look again now and then.
+                let _ = tokio::time::timeout(left.min(Duration::from_millis(20)), changed).await;
+            }
+        }
+        .boxed()
+    }
+
+    fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.shared.tasks().entries.retain(|entry| entry.task.job != job);
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), QueueError>> {
+        // Nobody listening is fine: the truth is in the store.
+        let _ = self.shared.events.send(event.clone());
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn events(&self) -> BoxFuture<'_, Result<BoxStream<'static, Event>, QueueError>> {
+        futures::future::ready(Ok(receive(self.shared.events.subscribe()))).boxed()
+    }
+
+    fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>> {
+        let _ = self.shared.hellos.send(hello.clone());
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn hellos(&self) -> BoxFuture<'_, Result<BoxStream<'static, Hello>, QueueError>> {
+        futures::future::ready(Ok(receive(self.shared.hellos.subscribe()))).boxed()
+    }
+
+    fn control<'a>(&'a self, control: &'a Control) -> BoxFuture<'a, Result<(), QueueError>> {
+        let _ = self.shared.controls.send(control.clone());
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn controls(&self) -> BoxFuture<'_, Result<BoxStream<'static, Control>, QueueError>> {
+        futures::future::ready(Ok(receive(self.shared.controls.subscribe()))).boxed()
+    }
+
+    fn request<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, QueueError>> {
+        async move {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let answer = move |reply: Reply| {
+                let _ = sender.send(reply);
+                futures::future::ready(Ok(())).boxed()
+            };
+            let asked = Asked { request: request.clone(), answer: Box::new(answer) };
+            let api = self.shared.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            api.ok_or(QueueError::NoCoordinator)?.send(asked).map_err(|_| QueueError::NoCoordinator)?;
+            receiver.await.map_err(|_| QueueError::NoCoordinator)
+        }
+        .boxed()
+    }
+
+    fn requests(&self) -> BoxFuture<'_, Result<BoxStream<'static, Asked>, QueueError>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.shared.api.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let asked = stream::unfold(receiver, |mut r| async move { r.recv().await.map(|asked| (asked, r)) });
+        futures::future::ready(Ok(asked.boxed())).boxed()
+    }
+}
+
+#[derive(Debug)]
+struct MemoryLease {
+    id: u64,
+    shared: Arc<Shared>,
+}
+
+impl MemoryLease {
+    fn hide_until(&self, until: Instant) -> BoxFuture<'_, Result<(), QueueError>> {
+        if let Some(entry) = self.shared.tasks().entries.iter_mut().find(|entry| entry.id == self.id) {
+            entry.hidden_until = Some(until);
+        }
+        self.shared.changed.notify_waiters();
+        futures::future::ready(Ok(())).boxed()
+    }
+}
+
+impl Lease for MemoryLease {
+    fn renew(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.hide_until(Instant::now() + self.shared.lease)
+    }
+
+    fn finish(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.shared.tasks().entries.retain(|entry| entry.id != self.id);
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.hide_until(Instant::now() + after)
+    }
+}

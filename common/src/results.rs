@@ -1,0 +1,75 @@
+//! What map and reduce tasks leave behind besides tables. Plain data, the same bytes for the same work: no times, no
+//! hosts, no attempts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    plan::{Gap, MatchId, ShardSpec},
+};
+
+/// `shards/{d2}/{digest}/index.json`, the commit of a shard: names its parts by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardResult {
+    pub shard: ShardSpec,
+    /// Frames that were decoded and looked at or sampled out.
+    pub frames: u32,
+    pub detections: u64,
+    /// Whole intervals that the decoder could not give without concealment.
+    pub gaps: Vec<Gap>,
+    pub parts: Vec<Part>,
+}
+
+/// One object of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// File name below the result's folder.
+    pub name: String,
+    pub size: u64,
+    pub sha256: Digest,
+}
+
+/// `summary.json` of a match, the commit of a reduce. Free of shard boundaries, so equal for any shard length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatchSummary {
+    #[serde(flatten)]
+    pub id: MatchId,
+    pub recordings: Vec<RecordingSummary>,
+    pub frames: u64,
+    pub detections: u64,
+    /// Tracks long enough to be reported.
+    pub tracks: u64,
+    pub players: u64,
+    /// Frames in gaps.
+    pub gap_frames: u64,
+    pub preview: Option<PreviewInfo>,
+    /// `detections`, `tracks`, `players` in this order.
+    pub parts: Vec<Part>,
+}
+
+/// One recording of a match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordingSummary {
+    pub key: String,
+    pub period: u32,
+    pub camera: String,
+    pub width: u32,
+    pub height: u32,
+    pub fps: f64,
+    pub frames: u32,
+    pub detections: u64,
+    pub tracks: u64,
+    /// Most detections in one frame, and the mean.
+    pub detections_max: u32,
+    pub detections_mean: f64,
+    pub gaps: Vec<Gap>,
+}
+
+/// Which picture `preview.jpg` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewInfo {
+    pub recording: String,
+    pub frame: u32,
+    pub width: u32,
+    pub height: u32,
+}

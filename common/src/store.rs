@@ -1,0 +1,378 @@
+//! Object storage: opening a URL, putting an object once, and errors that say what an operator can do.
+
+use std::{fmt, path::Path as FsPath, sync::Arc};
+
+use bytes::Bytes;
+use object_store::{
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
+    local::LocalFileSystem, path::Path, prefix::PrefixStore,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use url::Url;
+
+use crate::error::{Disposition, Exit, Explain};
+
+/// A place below a URL. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    url: Url,
+    inner: Arc<dyn ObjectStore>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.url)
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.url)
+    }
+}
+
+/// What went wrong with which object.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("`{text}` is not a URL or folder")]
+    BadUrl { text: String, source: Option<url::ParseError> },
+    #[error("open store `{url}`")]
+    Open {
+        url: String,
+        #[source]
+        source: object_store::Error,
+    },
+    #[error("create folder `{path}`")]
+    Folder {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{action} `{url}/{key}`")]
+    Object {
+        action: &'static str,
+        url: String,
+        key: String,
+        #[source]
+        source: object_store::Error,
+    },
+    #[error("`{url}/{key}` is not valid JSON for what it should be")]
+    Json {
+        url: String,
+        key: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{url}` does not refuse a second conditional PUT: results could be overwritten")]
+    NoConditionalPut { url: String },
+    #[error("`{url}/{key}` exists with other bytes")]
+    Conflict { url: String, key: String },
+}
+
+/// Result of [`Store::put_once`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    Created,
+    /// It was there already; what was there stays.
+    Existed,
+}
+
+/// Makes a URL of a URL or a folder (`out`, `./out`, `/data/out`, `s3://bucket/prefix`), without a trailing slash.
+///
+/// # Errors
+/// Neither, or a relative folder when there is no current one.
+pub fn resolve_url(text: &str) -> Result<Url, StoreError> {
+    let bad = |source| StoreError::BadUrl { text: text.to_owned(), source };
+    let url = if text.contains("://") {
+        Url::parse(text).map_err(|e| bad(Some(e)))?
+    } else {
+        let path = std::path::absolute(text.strip_prefix("file:").unwrap_or(text)).map_err(|_| bad(None))?;
+        // `absolute` keeps `..`; a folder that exists is better named by its real path.
+        let path = path.canonicalize().unwrap_or(path);
+        Url::from_file_path(path).map_err(|()| bad(None))?
+    };
+    Url::parse(url.as_str().trim_end_matches('/')).map_err(|e| bad(Some(e)))
+}
+
+impl Store {
+    /// Opens an existing place for reading. A folder must exist.
+    ///
+    /// # Errors
+    /// A bad URL, a missing folder, credentials that cannot be read.
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        Self::build(url, false)
+    }
+
+    /// Opens a place for writing. A folder is created.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the folder cannot be created.
+    pub fn create(url: &str) -> Result<Self, StoreError> {
+        Self::build(url, true)
+    }
+
+    fn build(text: &str, create: bool) -> Result<Self, StoreError> {
+        let url = resolve_url(text)?;
+        let open = |source| StoreError::Open { url: url.to_string(), source };
+        let inner: Arc<dyn ObjectStore> = match url.to_file_path() {
+            Ok(path) if url.scheme() == "file" => {
+                if create {
+                    std::fs::create_dir_all(&path)
+                        .map_err(|source| StoreError::Folder { path: path.display().to_string(), source })?;
+                }
+                Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(open)?.with_automatic_cleanup(false))
+            }
+            _ => remote(&url).map_err(open)?,
+        };
+        Ok(Self { url, inner })
+    }
+
+    /// A store over any implementation: counting, failing or in-memory ones in tests.
+    #[must_use]
+    pub fn over(url: Url, inner: Arc<dyn ObjectStore>) -> Self {
+        Self { url, inner }
+    }
+
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The URL of an object, for people.
+    #[must_use]
+    pub fn url_of(&self, key: &str) -> String {
+        format!("{}/{key}", self.url)
+    }
+
+    /// The folder, if this is a local one.
+    #[must_use]
+    pub fn folder(&self) -> Option<std::path::PathBuf> {
+        (self.url.scheme() == "file").then(|| self.url.to_file_path().ok()).flatten()
+    }
+
+    #[must_use]
+    pub fn object_store(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
+    }
+
+    fn object(&self, action: &'static str, key: &str, source: object_store::Error) -> StoreError {
+        StoreError::Object { action, url: self.url.to_string(), key: key.to_owned(), source }
+    }
+
+    /// Creates an object, if it is not there.
+    ///
+    /// # Errors
+    /// Anything but "exists already".
+    pub async fn put_once(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Put, StoreError> {
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        let payload = PutPayload::from_bytes(bytes.into());
+        match self.inner.put_opts(&Path::from(key), payload, options).await {
+            Ok(_) => Ok(Put::Created),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Put::Existed),
+            Err(source) => Err(self.object("create", key, source)),
+        }
+    }
+
+    /// Creates an object; if it is there, its bytes must be the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when other bytes are there: a non-deterministic engine, never to be hidden.
+    pub async fn put_same(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Put, StoreError> {
+        let bytes = bytes.into();
+        let put = self.put_once(key, bytes.clone()).await?;
+        if put == Put::Existed && self.get(key).await?.is_none_or(|there| there != bytes) {
+            return Err(StoreError::Conflict { url: self.url.to_string(), key: key.to_owned() });
+        }
+        Ok(put)
+    }
+
+    /// # Errors
+    /// As [`Store::put_once`].
+    pub async fn put_json_once<T: Serialize>(&self, key: &str, value: &T) -> Result<Put, StoreError> {
+        self.put_once(key, to_json(value)).await
+    }
+
+    /// The whole object, or `None` where there is none.
+    ///
+    /// # Errors
+    /// Anything but "not found".
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let path = Path::from(key);
+        let result = match self.inner.get_opts(&path, GetOptions::default()).await {
+            Ok(result) => result.bytes().await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.object("read", key, source)),
+        }
+    }
+
+    /// # Errors
+    /// As [`Store::get`], and when the object is not such JSON.
+    pub async fn get_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.get(key).await? else { return Ok(None) };
+        let json = |source| StoreError::Json { url: self.url.to_string(), key: key.to_owned(), source };
+        serde_json::from_slice(&bytes).map(Some).map_err(json)
+    }
+
+    /// Size and `ETag`, or `None`.
+    ///
+    /// # Errors
+    /// Anything but "not found".
+    pub async fn head(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
+        match self.inner.head(&Path::from(key)).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.object("look for", key, source)),
+        }
+    }
+
+    /// A byte range of a recording that must still have this `ETag`.
+    ///
+    /// # Errors
+    /// [`StoreError::Object`] with `Precondition` inside when it changed; see [`StoreError::disposition`].
+    pub async fn get_range_if_match(
+        &self,
+        key: &str,
+        range: std::ops::Range<u64>,
+        etag: &str,
+    ) -> Result<Bytes, StoreError> {
+        let options = GetOptions { range: Some(range.into()), if_match: Some(etag.to_owned()), ..Default::default() };
+        let result = match self.inner.get_opts(&Path::from(key), options).await {
+            Ok(result) => result.bytes().await,
+            Err(error) => Err(error),
+        };
+        result.map_err(|source| self.object("read", key, source))
+    }
+
+    /// Copies within the store, overwriting: for views of results, which are equal whoever copies them.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
+        let payload = PutPayload::from_bytes(bytes.into());
+        self.inner.put(&Path::from(key), payload).await.map(|_| ()).map_err(|source| self.object("write", key, source))
+    }
+
+    /// Every object below a prefix, in no particular order.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn list(&self, prefix: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {
+        use futures::TryStreamExt as _;
+        let path = prefix.map(Path::from);
+        let list = self.inner.list(path.as_ref()).try_collect();
+        list.await.map_err(|source| self.object("list", prefix.unwrap_or_default(), source))
+    }
+
+    /// Shows that this place can be written and that a second create is refused. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`StoreError::NoConditionalPut`], or why the place cannot be written.
+    pub async fn probe_writable(&self) -> Result<(), StoreError> {
+        let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let key = format!(".fulltime-probe-{}-{nonce}", std::process::id());
+        self.put_once(&key, Bytes::from_static(b"probe")).await?;
+        let second = self.put_once(&key, Bytes::from_static(b"other")).await;
+        self.inner.delete(&Path::from(key.as_str())).await.map_err(|source| self.object("delete", &key, source))?;
+        match second? {
+            Put::Existed => Ok(()),
+            Put::Created => Err(StoreError::NoConditionalPut { url: self.url.to_string() }),
+        }
+    }
+}
+
+/// Bytes of a JSON object: pretty, since operators read them, with a final newline.
+#[must_use]
+pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn remote(url: &Url) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    // reqwest is built without a TLS provider of its own; installing ours twice is harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let retry = RetryConfig { max_retries: 6, retry_timeout: std::time::Duration::from_secs(60), ..Default::default() };
+    match url.scheme() {
+        "s3" | "s3a" => {
+            let store = object_store::aws::AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retry)
+                .with_conditional_put(object_store::aws::S3ConditionalPut::ETagMatch)
+                .build()?;
+            Ok(Arc::new(PrefixStore::new(store, url.path().trim_matches('/'))))
+        }
+        _ => {
+            // Environment variables are the credentials of the other schemes, too.
+            let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
+            let (store, path) = object_store::parse_url_opts(url, options)?;
+            Ok(Arc::new(PrefixStore::new(store, path)))
+        }
+    }
+}
+
+impl StoreError {
+    /// What it means for a task that reads or writes through this store.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Object { source: object_store::Error::Precondition { .. }, .. } => Disposition::InputChanged,
+            Self::Object { source: object_store::Error::NotModified { .. }, .. } => Disposition::InputChanged,
+            Self::Conflict { .. } => Disposition::WorkerUnfit,
+            Self::Json { .. } | Self::BadUrl { .. } | Self::NoConditionalPut { .. } => Disposition::PoisonInput,
+            Self::Open { .. } | Self::Folder { .. } | Self::Object { .. } => Disposition::Transient,
+        }
+    }
+
+    /// The operating system's error below, if there is one.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        let mut next: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = next {
+            if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                return Some(io.kind());
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl Explain for StoreError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::BadUrl { .. } => Exit::Usage,
+            _ => Exit::Store,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        use std::io::ErrorKind as K;
+        let hint = match (self, self.io_kind()) {
+            (Self::BadUrl { .. }, _) => "give a folder or a URL such as s3://bucket/prefix",
+            (Self::NoConditionalPut { .. }, _) => "use a store that supports If-None-Match on PUT",
+            (Self::Conflict { .. }, _) => {
+                "an engine gave two answers for the same work; keep both objects and report it"
+            }
+            (Self::Json { .. }, _) => "the object was damaged or written by another version; remove it",
+            (_, Some(K::StorageFull | K::QuotaExceeded)) => {
+                "free some space, then run the same command again; finished shards are kept"
+            }
+            (_, Some(K::PermissionDenied | K::ReadOnlyFilesystem)) => {
+                "make it writable for this user, or choose another place"
+            }
+            (_, Some(K::NotFound)) => "check the path",
+            _ => "check the address, the network and the credentials in the environment",
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The last part of a path, without its extension: a match's name when nothing else names it.
+#[must_use]
+pub fn stem(key: &str) -> &str {
+    FsPath::new(key).file_stem().and_then(|s| s.to_str()).unwrap_or(key)
+}

@@ -1,0 +1,272 @@
+//! Messages on the bus, in bincode's format (written by wincode). Each begins with a version; references only, no data.
+
+use serde::{Deserialize, Serialize};
+use wincode::{SchemaRead, SchemaReadOwned, SchemaWrite, config::DefaultConfig};
+
+use crate::{
+    digest::Digest,
+    error::Disposition,
+    plan::{EngineClass, RecordingRef, ShardSpec},
+};
+
+/// First byte of every message.
+pub const VERSION: u8 = 1;
+
+/// A message that is not of this version or not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("message of wire version {0}, this build speaks {VERSION}")]
+    Version(u8),
+    #[error("empty message")]
+    Empty,
+    #[error("decode message")]
+    Decode(#[source] wincode::ReadError),
+    #[error("encode message")]
+    Encode(#[source] wincode::WriteError),
+}
+
+/// # Errors
+/// Only when a length does not fit the format.
+pub fn encode<T>(value: &T) -> Result<Vec<u8>, WireError>
+where
+    T: SchemaWrite<DefaultConfig, Src = T>,
+{
+    let mut bytes = vec![VERSION];
+    bytes.extend(wincode::serialize(value).map_err(WireError::Encode)?);
+    Ok(bytes)
+}
+
+/// # Errors
+/// Another version, or bytes that are not a `T`.
+pub fn decode<T>(bytes: &[u8]) -> Result<T, WireError>
+where
+    T: SchemaReadOwned<DefaultConfig, Dst = T>,
+{
+    match bytes.split_first() {
+        None => Err(WireError::Empty),
+        Some((&VERSION, rest)) => wincode::deserialize(rest).map_err(WireError::Decode),
+        Some((&other, _)) => Err(WireError::Version(other)),
+    }
+}
+
+/// Something to do. Self-contained: a worker needs nothing but the stores it names.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite)]
+pub struct Task {
+    /// Job on whose account it runs (results are shared).
+    pub job: String,
+    /// Names the work: index, shard or reduce digest.
+    pub digest: Digest,
+    /// Counts releases of the same digest from 1; digest and release make the message id.
+    pub release: u32,
+    pub archive: String,
+    pub store: String,
+    pub out: String,
+    pub kind: TaskKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite)]
+pub enum TaskKind {
+    /// Read a recording's container and commit its index.
+    Index { recording: RecordingRef },
+    /// Run one shard and commit its result.
+    Map { shard: ShardSpec },
+    /// Make the tables of one match; `inputs` is a key below `out`.
+    Reduce { inputs: String, generation: u32 },
+}
+
+/// Which workers a task is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pool {
+    /// Index and reduce tasks: any worker.
+    Any,
+    /// Map tasks of one engine class.
+    Class(EngineClass),
+}
+
+impl Task {
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        match &self.kind {
+            TaskKind::Map { shard } => Pool::Class(shard.engine.clone()),
+            TaskKind::Index { .. } | TaskKind::Reduce { .. } => Pool::Any,
+        }
+    }
+
+    #[must_use]
+    pub fn message_id(&self) -> String {
+        format!("{}-{}", self.digest, self.release)
+    }
+}
+
+/// What a worker says about a task. Kept in a stream, so that a coordinator that was away reads it later.
+#[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite)]
+pub struct Event {
+    pub job: String,
+    pub digest: Digest,
+    pub release: u32,
+    pub worker: String,
+    pub kind: EventKind,
+}
+
+#[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite)]
+pub enum EventKind {
+    Started,
+    /// The result exists in the store (made by this attempt, or found there).
+    Committed(Outcome),
+    /// This attempt is over without a result. `cause` is one line.
+    Failed {
+        disposition: Disposition,
+        cause: String,
+    },
+}
+
+/// Figures of a committed attempt, for display and metrics only; the truth is in the store.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+pub struct Outcome {
+    pub frames: u64,
+    pub detections: u64,
+    pub gap_frames: u64,
+    pub bytes_read: u64,
+    /// The result was there already.
+    pub found: bool,
+    /// Busy seconds by stage: fetch, decode, preprocess, infer, postprocess, commit.
+    pub stage_seconds: Vec<(String, f64)>,
+    pub elapsed_seconds: f64,
+}
+
+/// A worker's heartbeat, once a second, not kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+pub struct Hello {
+    pub worker: String,
+    pub host: String,
+    pub pid: u32,
+    pub engine: EngineClass,
+    pub lanes: Vec<LaneState>,
+    pub draining: bool,
+}
+
+/// One lane of a worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+pub struct LaneState {
+    /// What it works on; `None` when idle.
+    pub task: Option<Digest>,
+    pub job: Option<String>,
+    /// Frames of the current task done so far.
+    pub frames: u64,
+    /// Frames since the worker started.
+    pub frames_total: u64,
+}
+
+/// Broadcast to all workers.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite)]
+pub enum Control {
+    /// Stop work that only this job wants.
+    Cancel { job: String },
+}
+
+/// Requests to the coordinator; answers are JSON (see [`JobStatus`]), since people read them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Look at the registry: this job is new.
+    Submit {
+        job: String,
+    },
+    /// One job, or all of them.
+    Status {
+        job: Option<String>,
+    },
+    Cancel {
+        job: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    Accepted,
+    Status { jobs: Vec<JobStatus>, workers: Vec<Hello> },
+    Refused { cause: String },
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    pub job: String,
+    pub state: JobState,
+    pub matches: u64,
+    pub matches_done: u64,
+    pub recordings: u64,
+    pub recordings_indexed: u64,
+    /// Grows while recordings are being indexed.
+    pub shards: u64,
+    pub shards_done: u64,
+    /// Of all planned shards.
+    pub frames: u64,
+    /// Of committed shards plus what lanes report of running ones.
+    pub frames_done: u64,
+    pub detections: u64,
+    /// Recordings, shards or matches that were given up.
+    pub quarantined: u64,
+    /// What was given up or is in trouble, a line each, newest last; at most 20.
+    pub problems: Vec<String>,
+    pub elapsed_seconds: f64,
+    /// Frames per second over the last seconds.
+    pub fps: f64,
+    pub eta_seconds: Option<f64>,
+    /// URL of the manifest once finished.
+    pub manifest: Option<String>,
+    /// Why the job failed or is paused, with the exit code that `fulltime run` ends with.
+    pub failure: Option<JobFailure>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobFailure {
+    pub exit: u8,
+    pub cause: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    Planning,
+    Running,
+    /// Too many infrastructure failures; nothing is lost.
+    Paused,
+    Finished,
+    Cancelled,
+    /// Could not be planned.
+    Failed,
+}
+
+impl JobState {
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Finished | Self::Cancelled | Self::Failed | Self::Paused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_survives_the_wire_and_other_versions_are_refused() {
+        let task = Task {
+            job: "j".into(),
+            digest: Digest::of_bytes(b"x"),
+            release: 3,
+            archive: "file:///a".into(),
+            store: "file:///s".into(),
+            out: "file:///o".into(),
+            kind: TaskKind::Reduce { inputs: "k".into(), generation: 1 },
+        };
+        let mut bytes = encode(&task).unwrap();
+        assert_eq!(decode::<Task>(&bytes).unwrap(), task);
+        bytes[0] = 9;
+        assert!(matches!(decode::<Task>(&bytes), Err(WireError::Version(9))));
+        assert!(matches!(decode::<Task>(&[]), Err(WireError::Empty)));
+        assert!(matches!(decode::<Task>(&[VERSION, 1]), Err(WireError::Decode(_))));
+    }
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask`: set-up, demo, tests and benches, each in one command on a fresh machine.
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use clap::{Parser, Subcommand};
+
+mod demo;
+mod setup;
+mod suites;
+
+/// Develop fulltime: every command does its own set-up first (system packages, nats-server, ONNX Runtime).
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what the build and the tests need, and say what is there.
+    Setup,
+    /// Make a small synthetic season, process it with the real parts, show the result.
+    Demo(demo::Options),
+    /// Format, lints, unit tests and the cluster tests; minutes per suite at the end.
+    Test(suites::Options),
+    /// Measure against the limits of this machine.
+    Bench {
+        /// `throughput`
+        name: String,
+        /// Passed on; `--json` ends with one JSON object on the last line.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Write the JSON schemas of job, pipeline and manifest files to `docs/schema/`.
+    Schema,
+}
+
+/// Why a command ended, with the exit code that says so.
+#[derive(Debug)]
+pub struct Stop {
+    pub code: u8,
+    pub cause: String,
+    pub fix: Option<String>,
+}
+
+impl Stop {
+    pub fn new(code: u8, cause: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { code, cause: cause.into(), fix: Some(fix.into()) }
+    }
+}
+
+pub type Outcome<T = ()> = Result<T, Stop>;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Setup => setup::all(),
+        Task::Demo(options) => setup::all().and_then(|()| demo::run(&options)),
+        Task::Test(options) => setup::all().and_then(|()| suites::run(&options)),
+        Task::Bench { name, args } => setup::all().and_then(|()| bench(&name, &args)),
+        Task::Schema => setup::all().and_then(|()| schema()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            eprintln!("error: {}", stop.cause);
+            if let Some(fix) = stop.fix {
+                eprintln!("  fix: {fix}");
+            }
+            ExitCode::from(stop.code)
+        }
+    }
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository exists")
+}
+
+/// A binary of the release build.
+pub fn built(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("release").join(name)
+}
+
+/// Runs cargo, in the root, with the tools of the set-up in its environment.
+pub fn cargo(args: &[&str]) -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run(command.args(args), 1)
+}
+
+/// Runs a command in the root; its failure becomes ours, with its own code when it has one.
+pub fn run(command: &mut Command, code: u8) -> Outcome {
+    command.current_dir(root());
+    let name = format!("{:?}", command).replace('"', "");
+    let status = command
+        .status()
+        .map_err(|error| Stop::new(code, format!("cannot start `{name}`: {error}"), "install it or put it on PATH"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let code = status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(code);
+    Err(Stop { code, cause: format!("`{name}` failed ({status})"), fix: None })
+}
+
+fn bench(name: &str, args: &[String]) -> Outcome {
+    cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])?;
+    run(Command::new(built("fulltime-bench")).arg(name).args(args), 1)
+}
+
+fn schema() -> Outcome {
+    cargo(&["build", "--quiet", "--release", "--package", "fulltime"])?;
+    let folder = root().join("docs/schema");
+    let write =
+        |cause: std::io::Error| Stop::new(5, format!("write {}: {cause}", folder.display()), "make it writable");
+    std::fs::create_dir_all(&folder).map_err(write)?;
+    for name in ["job", "pipeline", "manifest"] {
+        let output = Command::new(built("fulltime")).args(["schema", name]).output().map_err(write)?;
+        std::fs::write(folder.join(format!("{name}.json")), output.stdout).map_err(write)?;
+    }
+    Ok(())
+}

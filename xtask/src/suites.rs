@@ -1,0 +1,62 @@
+//! `cargo xtask test`: every suite, each timed. All of them use the release profile of the demo, so that nothing is
+//! compiled twice.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::{Outcome, cargo};
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Add the long suites (ignored tests).
+    #[arg(long)]
+    full: bool,
+    /// Only suites whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Name and cargo's arguments. Cheap ones first, so that a slip is told within a minute.
+const SUITES: [(&str, &[&str]); 5] = [
+    ("format", &["fmt", "--all", "--", "--check"]),
+    ("build", &["build", "--quiet", "--release", "--workspace", "--all-targets"]),
+    ("unit", &["test", "--quiet", "--release", "--workspace", "--exclude", "fulltime-tests"]),
+    ("cluster", &["test", "--release", "--package", "fulltime-tests", "--", "--nocapture", "--test-threads=1"]),
+    ("lints", &["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+];
+
+/// What `--full` adds.
+const LONG: [(&str, &[&str]); 1] = [(
+    "long",
+    &["test", "--release", "--package", "fulltime-tests", "--", "--ignored", "--nocapture", "--test-threads=1"],
+)];
+
+pub fn run(options: &Options) -> Outcome {
+    let long = if options.full { &LONG[..] } else { &[] };
+    let mut times: Vec<(&str, Duration, bool)> = Vec::new();
+    let mut failed = None;
+    for (name, args) in SUITES.iter().chain(long) {
+        if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        eprintln!("== {name}");
+        let started = Instant::now();
+        let outcome = cargo(args);
+        times.push((name, started.elapsed(), outcome.is_ok()));
+        if let Err(stop) = outcome {
+            failed = Some(stop);
+            // Without a build there is nothing to test; other failures do not hide each other.
+            if *name == "build" {
+                break;
+            }
+        }
+    }
+    eprintln!("\n{:<10} {:>8}", "suite", "minutes");
+    for (name, time, good) in &times {
+        eprintln!("{name:<10} {:>8.1}{}", time.as_secs_f64() / 60.0, if *good { "" } else { "  FAILED" });
+    }
+    let total: Duration = times.iter().map(|(_, time, _)| *time).sum();
+    eprintln!("{:<10} {:>8.1}", "total", total.as_secs_f64() / 60.0);
+    failed.map_or(Ok(()), Err)
+}
