@@ -1,1 +1,108 @@
-fn main(){}
+//! The `fulltime` command: runs jobs all in one (`run`), hands them to a coordinator (`submit`), looks after them (`status`,
+//! `watch`, `cancel`) and shows what they made (`results`).
+//!
+//! Data goes to standard output, everything else to standard error. Exit codes, flags and the JSON of `--json` are a
+//! contract with scripts; see `args` for the words and `common::error::Exit` for the codes.
+
+mod args;
+mod broker;
+mod document;
+mod end;
+mod follow;
+mod job;
+mod parts;
+mod pipeline;
+mod remote;
+mod results;
+mod run;
+mod screen;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use fulltime_common::{
+    Exit,
+    error::Failure,
+    pipeline::{Manifest, PipelineFile},
+    spec::JobSpec,
+    telemetry,
+};
+
+use crate::args::{Cli, Command, SchemaOf};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    telemetry::init("warn,async_nats=off");
+    let json = cli.command.json();
+    // One thread is enough, and it has to be this one: children that end with their parent end with the thread that
+    // started them.
+    let ended = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(error) => {
+            Err(Failure::new(Exit::Internal, format!("start the runtime: {error}"), "raise the limits of this shell"))
+        }
+    };
+    match ended {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            let code = failure.report();
+            if json {
+                println!("{}", end::failure_json(&failure));
+            }
+            code
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Submit(args) => remote::submit(args).await,
+        Command::Status(args) => remote::status(args).await,
+        Command::Watch(args) => remote::watch(args).await,
+        Command::Cancel(args) => remote::cancel(args).await,
+        Command::Results(args) => results::results(args).await,
+        Command::Schema { file } => {
+            println!("{}", schema(file));
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn schema(file: SchemaOf) -> String {
+    let schema = match file {
+        SchemaOf::Job => schemars::schema_for!(JobSpec),
+        SchemaOf::Pipeline => schemars::schema_for!(PipelineFile),
+        SchemaOf::Manifest => schemars::schema_for!(Manifest),
+    };
+    format!("{:#}", schema.to_value())
+}
+
+/// Wrong arguments, `--help` or `--version`: clap has the words. Scripts that asked for JSON get their line.
+fn misused(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+    if exit == Exit::Usage && std::env::args().any(|argument| argument == "--json") {
+        let cause = error.render().to_string();
+        let cause: Vec<_> =
+            cause.trim_start_matches("error: ").lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
+        println!("{}", end::failure_json(&Failure::new(exit, cause.join(" "), "see fulltime --help")));
+    }
+    ExitCode::from(exit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_describe_what_people_write() {
+        assert!(schema(SchemaOf::Job).contains("shard_length"));
+        assert!(schema(SchemaOf::Pipeline).contains("score_threshold"));
+        assert!(schema(SchemaOf::Manifest).contains("sha256"));
+    }
+}

@@ -69,6 +69,29 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    pub const ALL: [Self; 12] = [
+        Self::Ok,
+        Self::Internal,
+        Self::Usage,
+        Self::Quarantine,
+        Self::Archive,
+        Self::Store,
+        Self::Model,
+        Self::Broker,
+        Self::Runtime,
+        Self::Cancelled,
+        Self::Paused,
+        Self::Interrupted,
+    ];
+
+    /// The exit that another binary of ours ended with, or sent over the bus.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| *exit as u8 == code)
+    }
+}
+
 /// An error that knows what to tell the operator. Every error a binary can end with implements it.
 pub trait Explain: std::error::Error + Send + Sync + 'static {
     fn exit(&self) -> Exit;

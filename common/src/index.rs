@@ -12,15 +12,15 @@ use crate::{digest::Digest, plan::RecordingRef, semantics};
 /// How a lane gets from bytes to packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
 pub enum Access {
-    /// `packets` lists position and size of every sample: slice them out of the file (MP4, MOV).
+    /// `packets` lists position and size of every payload: slice them out of the file (MP4, MOV, AVI, FLV, Matroska).
     Sliced,
     /// Put `prefix` (the container's header bytes) before the shard's byte range and let the demuxer named `format` run
-    /// over both without seeking. The n-th video packet it yields is the n-th row of `packets` from the shard's first
-    /// (TS, AVI, fragmented MP4, Matroska without cues).
+    /// over both. The n-th video packet it yields is the n-th row of `packets` from the interval's first (transport
+    /// streams, whose payload does not lie in one piece).
     Demuxed { format: String, prefix: Vec<u8> },
     /// As `Demuxed`, but the index was made from the container's cues alone: `packets` is empty, and a frame's number is
-    /// its timestamp divided by `frame_ns`, rounded (Matroska with cues and a default duration).
-    Gridded { format: String, prefix: Vec<u8>, frame_ns: u64 },
+    /// its timestamp less `first_ns` divided by `frame_ns`, rounded (Matroska with cues and a default duration).
+    Gridded { format: String, prefix: Vec<u8>, frame_ns: u64, first_ns: i64 },
 }
 
 /// What a decoder must know before the first packet.
@@ -41,9 +41,9 @@ pub struct Codec {
 /// The packets of the video stream in decoding order, as columns.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
 pub struct Packets {
-    /// Byte offset in the file. For `Demuxed`, where the demuxer says the packet starts.
+    /// Byte offset in the file. For `Demuxed`, of the transport packet that the payload begins in.
     pub pos: Vec<u64>,
-    /// Bytes of payload.
+    /// Bytes of payload; for `Demuxed` without the zero bytes around it.
     pub size: Vec<u32>,
     /// Frame number in presentation order from 0; `u32::MAX` for packets that are decoded but never shown (edit lists).
     pub frame: Vec<u32>,
@@ -72,7 +72,8 @@ pub struct RecordingIndex {
     pub codec: Codec,
     /// Average frame rate as a fraction.
     pub frame_rate: (u32, u32),
-    /// Presentation time of every frame in microseconds from the container's time zero, ascending. For `Gridded` empty.
+    /// Presentation time of every frame in microseconds, ascending. From the container's time zero; transport streams,
+    /// whose clock starts anywhere, are counted from their first frame. For `Gridded` empty.
     pub frame_us: Vec<i64>,
     /// Number of frames.
     pub frames: u32,
@@ -122,7 +123,9 @@ impl RecordingIndex {
     #[must_use]
     pub fn frame_us(&self, frame: u32) -> i64 {
         match &self.access {
-            Access::Gridded { frame_ns, .. } => (u128::from(frame) * u128::from(*frame_ns) / 1000) as i64,
+            Access::Gridded { frame_ns, first_ns, .. } => {
+                ((i128::from(*first_ns) + i128::from(frame) * i128::from(*frame_ns)) / 1000) as i64
+            }
             _ => self.frame_us.get(frame as usize).copied().unwrap_or_default(),
         }
     }

@@ -86,6 +86,17 @@ pub mod job {
     pub fn source(job: &str) -> String {
         format!("jobs/{job}/job.toml")
     }
+    /// State of a job that `fulltime run` does all by itself: its coordinator must not take up other jobs of the same
+    /// `out`, nor fight a second `fulltime run` over one epoch.
+    #[must_use]
+    pub fn private_state(job: &str) -> String {
+        format!("jobs/{job}/state")
+    }
+    /// Folder of the job's control decisions.
+    #[must_use]
+    pub fn controls(job: &str) -> String {
+        format!("jobs/{job}/control")
+    }
     #[must_use]
     pub fn control(job: &str, seq: u32) -> String {
         format!("jobs/{job}/control/{seq:06}.json")

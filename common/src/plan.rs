@@ -79,6 +79,9 @@ pub struct MatchList {
     pub archive: String,
     /// Sorted by match; recordings sorted by (period, camera, key).
     pub matches: Vec<PlannedMatch>,
+    /// Video files that the rule placed nowhere and the job said to leave out.
+    #[serde(default)]
+    pub skipped: Vec<String>,
 }
 
 /// A match and its recordings.

@@ -143,6 +143,14 @@ pub struct Job {
     pub submitted_at: String,
 }
 
+/// `registry/{job}.json` below the state: where the job's objects lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    pub job: String,
+    /// Absolute URL; `jobs/{job}/job.json` lies below it.
+    pub out: String,
+}
+
 /// One row of the match table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableRow {

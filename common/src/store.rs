@@ -12,11 +12,15 @@ use url::Url;
 
 use crate::error::{Disposition, Exit, Explain};
 
+/// Told after every object or range that was read (its bytes) or written (0).
+type Observer = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// A place below a URL. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     url: Url,
     inner: Arc<dyn ObjectStore>,
+    observer: Option<Observer>,
 }
 
 impl fmt::Debug for Store {
@@ -124,13 +128,26 @@ impl Store {
             }
             _ => remote(&url).map_err(open)?,
         };
-        Ok(Self { url, inner })
+        Ok(Self { url, inner, observer: None })
     }
 
     /// A store over any implementation: counting, failing or in-memory ones in tests.
     #[must_use]
     pub fn over(url: Url, inner: Arc<dyn ObjectStore>) -> Self {
-        Self { url, inner }
+        Self { url, inner, observer: None }
+    }
+
+    /// The same place, telling `observer` after every object or range that was read (its bytes) or written (0): leases
+    /// follow it, and figures of bytes read come from it.
+    #[must_use]
+    pub fn observed(&self, observer: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { observer: Some(Arc::new(observer)), ..self.clone() }
+    }
+
+    fn observe(&self, bytes: usize) {
+        if let Some(observer) = &self.observer {
+            observer(bytes as u64);
+        }
     }
 
     #[must_use]
@@ -155,6 +172,11 @@ impl Store {
         &self.inner
     }
 
+    /// Keys are taken as they are: `Path::from` would percent-encode what names of recordings may hold (`é`, `#`, `~`).
+    fn path(&self, action: &'static str, key: &str) -> Result<Path, StoreError> {
+        Path::parse(key).map_err(|source| self.object(action, key, source.into()))
+    }
+
     fn object(&self, action: &'static str, key: &str, source: object_store::Error) -> StoreError {
         StoreError::Object { action, url: self.url.to_string(), key: key.to_owned(), source }
     }
@@ -166,7 +188,9 @@ impl Store {
     pub async fn put_once(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Put, StoreError> {
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         let payload = PutPayload::from_bytes(bytes.into());
-        match self.inner.put_opts(&Path::from(key), payload, options).await {
+        let result = self.inner.put_opts(&self.path("create", key)?, payload, options).await;
+        self.observe(0);
+        match result {
             Ok(_) => Ok(Put::Created),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Put::Existed),
             Err(source) => Err(self.object("create", key, source)),
@@ -197,13 +221,16 @@ impl Store {
     /// # Errors
     /// Anything but "not found".
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let path = Path::from(key);
+        let path = self.path("read", key)?;
         let result = match self.inner.get_opts(&path, GetOptions::default()).await {
             Ok(result) => result.bytes().await,
             Err(error) => Err(error),
         };
         match result {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => {
+                self.observe(bytes.len());
+                Ok(Some(bytes))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) => Err(self.object("read", key, source)),
         }
@@ -222,7 +249,7 @@ impl Store {
     /// # Errors
     /// Anything but "not found".
     pub async fn head(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
-        match self.inner.head(&Path::from(key)).await {
+        match self.inner.head(&self.path("look for", key)?).await {
             Ok(meta) => Ok(Some(meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) => Err(self.object("look for", key, source)),
@@ -240,11 +267,13 @@ impl Store {
         etag: &str,
     ) -> Result<Bytes, StoreError> {
         let options = GetOptions { range: Some(range.into()), if_match: Some(etag.to_owned()), ..Default::default() };
-        let result = match self.inner.get_opts(&Path::from(key), options).await {
+        let result = match self.inner.get_opts(&self.path("read", key)?, options).await {
             Ok(result) => result.bytes().await,
             Err(error) => Err(error),
         };
-        result.map_err(|source| self.object("read", key, source))
+        let bytes = result.map_err(|source| self.object("read", key, source))?;
+        self.observe(bytes.len());
+        Ok(bytes)
     }
 
     /// Copies within the store, overwriting: for views of results, which are equal whoever copies them.
@@ -253,7 +282,8 @@ impl Store {
     /// Whatever the store says.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
         let payload = PutPayload::from_bytes(bytes.into());
-        self.inner.put(&Path::from(key), payload).await.map(|_| ()).map_err(|source| self.object("write", key, source))
+        let path = self.path("write", key)?;
+        self.inner.put(&path, payload).await.map(|_| ()).map_err(|source| self.object("write", key, source))
     }
 
     /// Every object below a prefix, in no particular order.
@@ -262,7 +292,7 @@ impl Store {
     /// Whatever the store says.
     pub async fn list(&self, prefix: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {
         use futures::TryStreamExt as _;
-        let path = prefix.map(Path::from);
+        let path = prefix.map(|prefix| self.path("list", prefix)).transpose()?;
         let list = self.inner.list(path.as_ref()).try_collect();
         list.await.map_err(|source| self.object("list", prefix.unwrap_or_default(), source))
     }
@@ -276,7 +306,7 @@ impl Store {
         let key = format!(".fulltime-probe-{}-{nonce}", std::process::id());
         self.put_once(&key, Bytes::from_static(b"probe")).await?;
         let second = self.put_once(&key, Bytes::from_static(b"other")).await;
-        self.inner.delete(&Path::from(key.as_str())).await.map_err(|source| self.object("delete", &key, source))?;
+        self.inner.delete(&self.path("delete", &key)?).await.map_err(|source| self.object("delete", &key, source))?;
         match second? {
             Put::Existed => Ok(()),
             Put::Created => Err(StoreError::NoConditionalPut { url: self.url.to_string() }),
@@ -375,4 +405,60 @@ impl Explain for StoreError {
 #[must_use]
 pub fn stem(key: &str) -> &str {
     FsPath::new(key).file_stem().and_then(|s| s.to_str()).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_object_is_put_once_and_other_bytes_are_a_conflict() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().join("new").to_str().unwrap()).unwrap();
+        store.probe_writable().await.unwrap();
+        assert_eq!(store.put_same("a/b", "one").await.unwrap(), Put::Created);
+        assert_eq!(store.put_same("a/b", "one").await.unwrap(), Put::Existed);
+        assert!(matches!(store.put_same("a/b", "two").await, Err(StoreError::Conflict { .. })));
+        assert_eq!(store.get("a/b").await.unwrap().unwrap(), "one");
+        assert_eq!(store.get("a/c").await.unwrap(), None);
+        let keys: Vec<_> = store.list(None).await.unwrap().into_iter().map(|meta| meta.location.to_string()).collect();
+        assert_eq!(keys, ["a/b"], "the probe leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn names_of_recordings_are_taken_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().to_str().unwrap()).unwrap();
+        let key = "Saison 23~24/Köln – Mainz #1 [50%].mp4";
+        std::fs::create_dir(dir.path().join("Saison 23~24")).unwrap();
+        std::fs::write(dir.path().join(key), "video").unwrap();
+        let listed = store.list(None).await.unwrap();
+        assert_eq!(listed[0].location.as_ref(), key);
+        assert_eq!(store.get(key).await.unwrap().unwrap(), "video");
+        store.put_once("match=a%2Fb/x", "table").await.unwrap();
+        assert!(dir.path().join("match=a%2Fb/x").is_file());
+        assert!(store.get("../secret").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_changed_is_told_from_one_that_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(dir.path().to_str().unwrap()).unwrap();
+        store.put("v.mp4", "0123456789").await.unwrap();
+        let etag = store.head("v.mp4").await.unwrap().unwrap().e_tag.unwrap();
+        assert_eq!(store.get_range_if_match("v.mp4", 2..5, &etag).await.unwrap(), "234");
+        store.put("v.mp4", "0123456789abc").await.unwrap();
+        let changed = store.get_range_if_match("v.mp4", 2..5, &etag).await.unwrap_err();
+        assert_eq!(changed.disposition(), Disposition::InputChanged);
+        let missing = store.get_range_if_match("w.mp4", 2..5, &etag).await.unwrap_err();
+        assert_eq!(missing.disposition(), Disposition::Transient);
+    }
+
+    #[test]
+    fn folders_and_urls_are_both_places() {
+        assert_eq!(resolve_url("s3://bucket/a/").unwrap().as_str(), "s3://bucket/a");
+        assert_eq!(resolve_url("/tmp").unwrap().as_str(), "file:///tmp");
+        assert_eq!(resolve_url("file:///tmp").unwrap().as_str(), "file:///tmp");
+        assert!(resolve_url("not here").unwrap().as_str().ends_with("/not%20here"));
+    }
 }

@@ -56,7 +56,7 @@ pub struct Task {
     pub job: String,
     /// Names the work: index, shard or reduce digest.
     pub digest: Digest,
-    /// Counts releases of the same digest from 1; digest and release make the message id.
+    /// Grows with every release of the same digest; digest and release make the message id.
     pub release: u32,
     pub archive: String,
     pub store: String,
@@ -92,9 +92,15 @@ impl Task {
         }
     }
 
+    /// What the queue tells two releases apart by: index and map results are shared by the jobs of one store, a reduce
+    /// also publishes its job's view.
     #[must_use]
     pub fn message_id(&self) -> String {
-        format!("{}-{}", self.digest, self.release)
+        let scope = match self.kind {
+            TaskKind::Reduce { .. } => &self.job,
+            TaskKind::Index { .. } | TaskKind::Map { .. } => &self.store,
+        };
+        format!("{}-{}-{scope}", self.digest, self.release)
     }
 }
 
@@ -117,6 +123,10 @@ pub enum EventKind {
     Failed {
         disposition: Disposition,
         cause: String,
+        /// The [`crate::error::Exit`] code that the job ends with if this failure exhausts its budget.
+        exit: u8,
+        /// What the operator can do about it.
+        hint: Option<String>,
     },
 }
 
@@ -250,6 +260,47 @@ impl JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, PartialEq, SchemaRead, SchemaWrite, bincode::Encode, bincode::Decode)]
+    struct Everything {
+        text: String,
+        number: u32,
+        signed: i64,
+        real: f64,
+        flag: bool,
+        list: Vec<(String, u64)>,
+        maybe: Option<Vec<u8>>,
+        kind: Kind,
+    }
+
+    #[derive(Debug, PartialEq, SchemaRead, SchemaWrite, bincode::Encode, bincode::Decode)]
+    enum Kind {
+        Unit,
+        Named { value: u16 },
+        Tuple(i32, Option<String>),
+    }
+
+    #[test]
+    fn the_wire_format_is_bincode() {
+        for kind in [Kind::Unit, Kind::Named { value: 7 }, Kind::Tuple(-1, Some("ä".into()))] {
+            let value = Everything {
+                text: "match 42".into(),
+                number: 1 << 30,
+                signed: -5,
+                real: 0.1,
+                flag: true,
+                list: vec![("a".into(), 1), (String::new(), u64::MAX)],
+                maybe: Some(vec![0, 255]),
+                kind,
+            };
+            let ours = encode(&value).unwrap();
+            let theirs = bincode::encode_to_vec(&value, bincode::config::legacy()).unwrap();
+            assert_eq!(ours[1..], theirs[..]);
+            let (back, _): (Everything, usize) =
+                bincode::decode_from_slice(&ours[1..], bincode::config::legacy()).unwrap();
+            assert_eq!(back, value);
+        }
+    }
 
     #[test]
     fn a_task_survives_the_wire_and_other_versions_are_refused() {

@@ -1,5 +1,5 @@
 //! The harness of the cluster tests: real processes of ours and of NATS, real files, real signals. Scenarios lie in
-//! `tests/`, benches against limits in `src/bin/bench.rs`.
+//! `tests/`, benches against limits in `src/bin/bench/`.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,7 @@ use std::{
 use fulltime_common::Digest;
 use serde_json::Value;
 
+pub mod nats;
 pub mod score;
 
 /// Longest time that anything here may take before it counts as hung.
@@ -54,7 +55,8 @@ pub fn shipped_pipeline() -> PathBuf {
 pub fn yolox_pipeline(dir: &Path, detect: &str) -> Option<PathBuf> {
     let model = asset("models/yolox_nano_dyn.onnx")?;
     let sha256 = Digest::of_bytes(&std::fs::read(&model).expect("read the model"));
-    let classes: Vec<String> = (0..80).map(|i| if i == 0 { "person".to_owned() } else { format!("coco-{i}") }).collect();
+    let classes: Vec<String> =
+        (0..80).map(|i| if i == 0 { "person".to_owned() } else { format!("coco-{i}") }).collect();
     let manifest = format!(
         "name = \"yolox-nano\"\nclasses = {classes:?}\n\n[file]\npath = {model:?}\nsha256 = \"{sha256}\"\n\n\
          [input]\nchannels = \"bgr\"\nsize = [416, 416]\n\n[output]\nhead = \"yolox\"\nstrides = [8, 16, 32]\n"

@@ -1,1 +1,50 @@
-fn main() {}
+//! The worker's binary: options, logs, signals, exit code.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser as _;
+use fulltime_common::{
+    error::{Exit, Failure},
+    telemetry,
+};
+use fulltime_worker::{Options, Worker};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    telemetry::init("info,async_nats=warn");
+    // Its own threads only wait: decoding and inference have theirs.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(&options));
+            // A reduce that was handed back may still be computing; nobody waits for it.
+            runtime.shutdown_timeout(Duration::from_millis(200));
+            result
+        }
+        Err(error) => Err(Failure::new(Exit::Internal, format!("start the runtime: {error}"), "free some memory")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(options: &Options) -> Result<(), Failure> {
+    let shutdown = CancellationToken::new();
+    let told = shutdown.clone();
+    let signals = |kind| {
+        signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("listen for signals: {error}"), "report it"))
+    };
+    let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Worker::start(options).await?.run(shutdown).await?;
+    Ok(())
+}

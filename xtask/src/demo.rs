@@ -30,6 +30,8 @@ pub fn run(options: &Options) -> Outcome {
     let built_in = started.elapsed();
     let dir = root().join(&options.dir);
     let archive = dir.join("archive");
+    // A folder for the season, so that the template below has something to read.
+    let season_folder = archive.join("2025-26");
     if !archive.join(".complete").exists() {
         eprintln!("demo: rendering a synthetic season into {}", archive.display());
         let season = ["season", "--seed", "7", "--halves", "2", "--size", "1280x720"];
@@ -40,7 +42,7 @@ pub fn run(options: &Options) -> Outcome {
                 .arg(options.matches.to_string())
                 .args(["--duration", &options.duration])
                 .arg("--out")
-                .arg(&archive),
+                .arg(&season_folder),
             1,
         )?;
         std::fs::write(archive.join(".complete"), "")

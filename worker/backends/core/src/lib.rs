@@ -1,1 +1,86 @@
-//! placeholder
+//! What an inference engine is to a lane: something that describes itself, shows at start which batch sizes it can be
+//! trusted with, turns one batch into outputs in order or says why not, and reports its memory.
+//!
+//! Implemented by `backends/onnx` and `backends/sim`, called by the vision crate's detector on the one thread that owns
+//! the engine. Synchronous on purpose: this crate knows neither the queue, nor an async runtime, nor video.
+
+pub mod conformance;
+mod error;
+mod warm;
+
+pub use error::{BackendError, Kind, Side};
+pub use warm::{Probe, Warm, warm_up};
+
+/// An engine with one model in it. `Send`, but used by one thread at a time.
+pub trait Backend: Send {
+    fn describe(&self) -> &Description;
+
+    /// Runs `batch` items that lie one after another in `input` and replaces `output` by their results in the same
+    /// order.
+    ///
+    /// # Errors
+    /// When `input` is not `batch` items long, and whatever the engine fails with.
+    fn run(&mut self, input: &[f32], batch: usize, output: &mut Vec<f32>) -> Result<(), BackendError>;
+
+    /// Memory that the engine holds on its device, if it can tell.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Finds out which of the candidate batch sizes give bits equal to the smallest one, and which of those is fastest.
+    ///
+    /// # Errors
+    /// When not even the smallest batch runs and repeats itself.
+    fn warm_up(&mut self, probe: &Probe, candidates: &[usize]) -> Result<Warm, BackendError> {
+        warm::warm_up(self, probe, candidates)
+    }
+}
+
+/// What a backend says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Everything outside the model that can change bits: provider, runtime build, device or instruction set.
+    pub engine: String,
+    pub contract: Contract,
+    /// The only batch size the model accepts, if it was exported with one.
+    pub fixed_batch: Option<usize>,
+}
+
+/// What the caller will feed and what it expects back. Backends check it against the model when they open it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contract {
+    /// Name of the input tensor; `None`: the model's only one.
+    pub input: Option<String>,
+    /// Shape of one input item without the batch dimension: `[3, height, width]` or `[height, width, 3]`.
+    pub input_item: Vec<usize>,
+    /// Name of the output tensor; `None`: the model's only one.
+    pub output: Option<String>,
+    /// Shape of one output item without the batch dimension.
+    pub output_item: Vec<usize>,
+}
+
+impl Contract {
+    /// Values in one input item.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.input_item.iter().product()
+    }
+
+    /// Values in one output item.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.output_item.iter().product()
+    }
+
+    /// Guards the start of every `run`.
+    ///
+    /// # Errors
+    /// When `input` is not exactly `batch` items long, or `batch` is zero.
+    pub fn check_input(&self, input: &[f32], batch: usize) -> Result<(), BackendError> {
+        let expected = batch * self.input_len();
+        if batch == 0 || input.len() != expected {
+            return Err(BackendError::InputLength { batch, expected, found: input.len() });
+        }
+        Ok(())
+    }
+}

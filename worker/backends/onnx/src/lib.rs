@@ -1,1 +1,148 @@
-//! placeholder
+//! The ONNX Runtime backend: one session, one thread, on the CPU. The vision crate's detector opens it; the library is
+//! loaded at run time from a path that the worker found, so that nothing links to it.
+
+mod runtime;
+
+use std::path::Path;
+
+use fulltime_backend::{Backend, BackendError, Contract, Description, Side};
+use ort::{
+    logging::LogLevel,
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    value::{Outlet, TensorElementType, TensorRef, ValueType},
+};
+pub use runtime::Runtime;
+
+/// The engine class of this library on this machine, before any model is there.
+///
+/// # Errors
+/// When the library cannot be loaded.
+pub fn engine_class(library: &Path) -> Result<String, BackendError> {
+    Ok(Runtime::load(library)?.engine_class().to_owned())
+}
+
+/// A model in ONNX Runtime.
+#[derive(Debug)]
+pub struct OnnxBackend {
+    session: Session,
+    description: Description,
+    output: String,
+    /// Input shape as the engine wants it, the batch size in front; rewritten at every run instead of allocated.
+    shape: Vec<i64>,
+}
+
+impl OnnxBackend {
+    /// Builds a session from the bytes of an ONNX file and checks that it fits the contract.
+    ///
+    /// # Errors
+    /// When the model cannot be read, or its tensors are not those of the contract; the error names tensor, expected and
+    /// found shape.
+    pub fn open(runtime: &Runtime, model: &[u8], contract: Contract) -> Result<Self, BackendError> {
+        let session = session(runtime, model).map_err(|error| BackendError::Model { source: error.into() })?;
+        let input = find(session.inputs(), Side::Input, contract.input.as_deref())?;
+        let fixed_batch = fit(input, Side::Input, &contract.input_item)?;
+        if session.inputs().len() > 1 {
+            // Named or not, the others would stay empty.
+            return Err(BackendError::Ambiguous { side: Side::Input, found: names(session.inputs()) });
+        }
+        let output = find(session.outputs(), Side::Output, contract.output.as_deref())?;
+        fit(output, Side::Output, &contract.output_item)?;
+        let output = output.name().to_owned();
+        let shape = std::iter::once(0).chain(contract.input_item.iter().map(|&dim| dim as i64)).collect();
+        let description = Description { engine: runtime.engine_class().to_owned(), contract, fixed_batch };
+        Ok(Self { session, description, output, shape })
+    }
+}
+
+/// One thread and no spinning: lanes bring their own parallelism, and a thread count would be part of the engine class.
+fn session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
+    Session::builder(runtime.environment())?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_deterministic_compute(true)?
+        .with_log_level(LogLevel::Error)?
+        .commit_from_memory(model)
+}
+
+impl Backend for OnnxBackend {
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn run(&mut self, input: &[f32], batch: usize, output: &mut Vec<f32>) -> Result<(), BackendError> {
+        let contract = &self.description.contract;
+        contract.check_input(input, batch)?;
+        self.shape[0] = batch as i64;
+        let failed = |error| run_error(error, batch);
+        let tensor = TensorRef::from_array_view((self.shape.as_slice(), input)).map_err(failed)?;
+        let outputs = self.session.run([SessionInputValue::from(tensor)]).map_err(failed)?;
+        let (shape, values) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
+        let expected = std::iter::once(batch).chain(contract.output_item.iter().copied());
+        if !shape.iter().copied().eq(expected.clone().map(|dim| dim as i64)) {
+            return Err(BackendError::Shape {
+                side: Side::Output,
+                name: self.output.clone(),
+                expected: show(expected.map(|dim| dim as i64)),
+                found: show(shape.iter().copied()),
+            });
+        }
+        output.clear();
+        output.extend_from_slice(values);
+        Ok(())
+    }
+}
+
+fn find<'a>(outlets: &'a [Outlet], side: Side, name: Option<&str>) -> Result<&'a Outlet, BackendError> {
+    match (name, outlets) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(BackendError::Ambiguous { side, found: names(outlets) }),
+        (Some(name), _) => outlets.iter().find(|outlet| outlet.name() == name).ok_or_else(|| BackendError::NoTensor {
+            side,
+            name: name.to_owned(),
+            found: names(outlets),
+        }),
+    }
+}
+
+fn names(outlets: &[Outlet]) -> String {
+    outlets.iter().map(|outlet| format!("`{}`", outlet.name())).collect::<Vec<_>>().join(", ")
+}
+
+/// Compares a tensor of the model with one item of the contract. Returns the batch size if the model fixes it.
+fn fit(outlet: &Outlet, side: Side, item: &[usize]) -> Result<Option<usize>, BackendError> {
+    let name = outlet.name().to_owned();
+    let shape = match outlet.dtype() {
+        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => shape,
+        ValueType::Tensor { ty, .. } => {
+            return Err(BackendError::ElementType { side, name, found: ty.to_string() });
+        }
+        other => return Err(BackendError::ElementType { side, name, found: other.to_string() }),
+    };
+    // Dimensions that the model leaves open are -1. An output may leave even their number open.
+    let unknown = side == Side::Output && shape.is_empty();
+    let fits = shape.len() == item.len() + 1
+        && shape.iter().skip(1).zip(item).all(|(&found, &expected)| found < 0 || found == expected as i64);
+    if !fits && !unknown {
+        let expected = show(std::iter::once(-1).chain(item.iter().map(|&dim| dim as i64)));
+        return Err(BackendError::Shape { side, name, expected, found: show(shape.iter().copied()) });
+    }
+    Ok(shape.first().and_then(|&batch| usize::try_from(batch).ok()).filter(|&batch| batch > 0))
+}
+
+/// `[?, 3, 416, 416]`.
+fn show(dims: impl Iterator<Item = i64>) -> String {
+    let dims: Vec<_> = dims.map(|dim| if dim < 0 { "?".to_owned() } else { dim.to_string() }).collect();
+    format!("[{}]", dims.join(", "))
+}
+
+/// ONNX Runtime has no error code for exhausted memory, only these words of its allocators.
+fn run_error(error: ort::Error, batch: usize) -> BackendError {
+    let text = error.message();
+    if ["bad_alloc", "bad allocation", "Failed to allocate", "out of memory"].iter().any(|word| text.contains(word)) {
+        BackendError::OutOfMemory { batch, source: Some(error.into()) }
+    } else {
+        BackendError::Run { batch, source: error.into() }
+    }
+}

@@ -1,0 +1,288 @@
+//! The command line, to the word: what `--help` shows is written here and nowhere else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fulltime_common::spec::ShardLength;
+
+/// Exit codes are a contract with scripts (`common::error::Exit`).
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  every match committed
+    1  a bug in fulltime
+    2  usage: wrong arguments, job or pipeline file
+    3  finished, but recordings, shards or matches were quarantined
+    4  archive: missing, empty, nothing matched
+    5  output or store: read-only, full, unreachable, without conditional PUT
+    6  model: missing, wrong sha256, does not fit its manifest
+    7  NATS: not installed, port taken, unreachable
+    8  runtime library missing (ONNX Runtime)
+    9  the job was cancelled
+   10  the job is paused after too many infrastructure failures; resume it with --resume
+  130  interrupted by Ctrl-C or SIGTERM; resume it with --resume
+
+Every failure prints `error: …` and `  fix: …` to standard error; with --json the last line of
+standard output is then {\"error\": …, \"fix\": …, \"exit\": …}.";
+
+const RUN_HELP: &str = "\
+Examples:
+  fulltime run --archive ./videos --out ./out --pipeline pipeline.toml --workers 2
+  fulltime run --archive s3://league --out s3://results --pipeline pipeline.toml \\
+      --template '{season}/{match}/half{period}_{camera}.mp4' --select '2024/**/*.mp4'
+  fulltime run --job season.toml --json
+
+A folder of videos without a template is one match a file. The same command run again finds what
+is finished. With --json the last line of standard output is one object with job, state, matches,
+recordings, shards, frames, detections, quarantined, elapsed_s, fps, manifest, report, out,
+problems, exit; fps is frames / elapsed_s, start-up included.";
+
+/// Reprocesses whole archives of match video on many workers, and proves that nothing was lost.
+#[derive(Debug, Parser)]
+#[command(name = "fulltime", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a job here, all in one: a private nats-server, a coordinator and workers, ended with the job.
+    #[command(after_help = format!("{RUN_HELP}\n\n{EXIT_CODES}"))]
+    Run(RunArgs),
+    /// Hands a job to a running coordinator and returns at once with the job's id.
+    #[command(after_help = EXIT_CODES)]
+    Submit(SubmitArgs),
+    /// Shows where jobs and workers stand.
+    Status(StatusArgs),
+    /// Follows a job until it is over; the exit code is the job's.
+    #[command(after_help = EXIT_CODES)]
+    Watch(WatchArgs),
+    /// Cancels a job; what it has finished stays in the store.
+    Cancel(CancelArgs),
+    /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
+    Results(ResultsArgs),
+    /// Prints the JSON schema of a file that fulltime reads.
+    Schema { file: SchemaOf },
+}
+
+impl Command {
+    /// Whether failures are to be told in JSON, too.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Run(a) => a.output.json,
+            Self::Submit(a) => a.json,
+            Self::Status(a) => a.json,
+            Self::Watch(a) => a.output.json,
+            Self::Cancel(a) => a.json,
+            Self::Results(a) => a.json,
+            Self::Schema { .. } => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SchemaOf {
+    /// The job file of `--job`
+    Job,
+    /// The pipeline file of `--pipeline`
+    Pipeline,
+    /// The manifest of a model
+    Manifest,
+}
+
+/// What to do, as flags or as a file.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Job")]
+pub struct JobArgs {
+    /// Job file (TOML) instead of the flags below; `fulltime schema job` describes it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["archive", "out", "pipeline", "select", "shard_length", "template", "resume"])]
+    pub job: Option<PathBuf>,
+    /// Folder or URL of the recordings; only read
+    #[arg(long, value_name = "URL", required_unless_present_any = ["job", "resume"])]
+    pub archive: Option<String>,
+    /// Folder or URL that gets jobs/JOB/ with tables, report and manifest
+    #[arg(long, value_name = "URL", required_unless_present = "job")]
+    pub out: Option<String>,
+    /// Pipeline file (TOML); `fulltime schema pipeline` describes it
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["job", "resume"])]
+    pub pipeline: Option<PathBuf>,
+    /// Only recordings whose path below the archive matches, such as '**/2024-*/*.mp4'
+    #[arg(long, value_name = "GLOB")]
+    pub select: Option<String>,
+    /// Target length of a shard: 10s, 2m, or whole for one shard a recording [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub shard_length: Option<ShardLength>,
+    /// How paths name matches, such as '{season}/{match}/half{period}_{camera}.mp4' [default: one match a file]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub template: Option<String>,
+    /// Begins the job's id; letters, digits and dashes
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Goes on with this interrupted or paused job below --out
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["archive", "pipeline", "select", "shard_length", "template", "name"])]
+    pub resume: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Prints one JSON object as the last line of standard output, and nothing else there
+    #[arg(long)]
+    pub json: bool,
+    /// No progress and no summary, only errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+const PROCESSES: &str = "Processes";
+
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Worker processes
+    #[arg(long, help_heading = PROCESSES, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Tasks at once in each worker [default: cores / workers, at least 1]
+    #[arg(long, help_heading = PROCESSES, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub lanes: Option<u16>,
+    /// What runs the models
+    #[arg(long, help_heading = PROCESSES, value_enum, default_value_t)]
+    pub engine: Engine,
+    /// Fixed port for the private nats-server on 127.0.0.1, for `fulltime status --nats` [default: a free one]
+    #[arg(long, help_heading = PROCESSES, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub nats_port: Option<u16>,
+    /// Folder or URL of the coordinator's state [default: jobs/JOB/state below --out]
+    #[arg(long, help_heading = PROCESSES, value_name = "URL")]
+    pub state: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// As the worker's `--engine`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The best engine that is here
+    #[default]
+    Auto,
+    /// ONNX Runtime on the CPU
+    Onnx,
+    /// No model at all: made-up detections, to try everything around them
+    Sim,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Onnx => "onnx",
+            Self::Sim => "sim",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Coordinator")]
+pub struct BusArgs {
+    /// NATS server that the coordinator is on
+    #[arg(long, value_name = "URL", env = "FULLTIME_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// The coordinator's state, the same folder or URL that it was started with [default: state below --out]
+    #[arg(long, value_name = "URL", env = "FULLTIME_STATE")]
+    pub state: Option<String>,
+    /// Prints one JSON object instead of the id
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// One job; without it, all of them
+    pub job: Option<String>,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    pub job: String,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    pub job: String,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ResultsArgs {
+    /// The job; without it, the one that finished last
+    pub job: Option<String>,
+    /// Folder or URL that was the job's --out
+    #[arg(long, value_name = "URL")]
+    pub out: String,
+    /// Table of which rows are shown
+    #[arg(long, value_parser = fulltime_common::keys::TABLES, default_value = "players")]
+    pub table: String,
+    /// How many rows
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub rows: usize,
+    /// Prints the manifest's URL and content as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use fulltime_common::Exit;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        for exit in Exit::ALL {
+            let code = format!("{:>5}  ", exit as u8);
+            assert!(EXIT_CODES.lines().any(|line| line.starts_with(&code)), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_needs_flags_or_a_job_file_or_a_job_to_resume() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|_| ()).map_err(|e| e.exit_code());
+        assert_eq!(parse("fulltime run --archive a --out o --pipeline p.toml"), Ok(()));
+        assert_eq!(parse("fulltime run --job j.toml --workers 3 --json"), Ok(()));
+        assert_eq!(parse("fulltime run --resume x --out o"), Ok(()));
+        assert_eq!(parse("fulltime run --archive a --out o"), Err(2));
+        assert_eq!(parse("fulltime run --resume x"), Err(2));
+        assert_eq!(parse("fulltime run --job j.toml --archive a"), Err(2));
+        assert_eq!(parse("fulltime run --archive a --out o --pipeline p --shard-length soon"), Err(2));
+        assert_eq!(parse("fulltime run --job j.toml --workers 0"), Err(2));
+    }
+}

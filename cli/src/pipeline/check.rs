@@ -1,0 +1,145 @@
+//! What the types cannot say about a pipeline: ranges, and what must agree between settings and manifest.
+
+use fulltime_common::pipeline::{DetectSettings, Manifest, ModelOutput, PipelineFile};
+
+/// A setting that cannot be.
+#[derive(Debug)]
+pub struct Fault {
+    pub keys: &'static [&'static str],
+    /// Completes "`key` …".
+    pub why: String,
+}
+
+/// Largest network input in pixels a side: beyond it is a typing error.
+const MAX_SIDE: u32 = 8192;
+const MAX_TILES: u32 = 32;
+
+fn fault<T>(keys: &'static [&'static str], why: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault { keys, why: why.into() })
+}
+
+/// Not-a-number is in no range, so it is refused too.
+fn within(keys: &'static [&'static str], value: f64, low: f64, high: f64) -> Result<(), Fault> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    // Settings are f32; without rounding 1.1 would be shown as 1.10000002384.
+    let shown = (value * 1e6).round() / 1e6;
+    fault(keys, format!("is {shown}; it must lie between {low} and {high}"))
+}
+
+fn stride(manifest: &Manifest) -> u32 {
+    let ModelOutput::Yolox { strides, .. } = &manifest.output;
+    strides.iter().copied().max().unwrap_or(1).max(1)
+}
+
+fn size(keys: &'static [&'static str], size: [u32; 2], stride: u32) -> Result<(), Fault> {
+    if size.iter().all(|side| (1..=MAX_SIDE).contains(side) && side.is_multiple_of(stride)) {
+        return Ok(());
+    }
+    fault(
+        keys,
+        format!("is {size:?}; width and height must be multiples of {stride}, the largest stride, up to {MAX_SIDE}"),
+    )
+}
+
+/// The first thing wrong with a manifest.
+pub fn manifest(manifest: &Manifest) -> Option<Fault> {
+    check_manifest(manifest).err()
+}
+
+fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
+    let ModelOutput::Yolox { strides, .. } = &manifest.output;
+    if strides.is_empty() || strides.contains(&0) {
+        return fault(&["output", "strides"], format!("is {strides:?}; at least one stride is needed, none of them 0"));
+    }
+    size(&["input", "size"], manifest.input.size, stride(manifest))?;
+    if manifest.classes.is_empty() {
+        return fault(&["classes"], "is empty; a detector needs at least one class");
+    }
+    if let Some((i, name)) = manifest.classes.iter().enumerate().find(|(i, name)| manifest.classes[..*i].contains(name))
+    {
+        return fault(&["classes"], format!("names `{name}` again at index {i}; every class needs a name of its own"));
+    }
+    let input = &manifest.input;
+    if !input.scale.is_finite() || input.scale == 0.0 {
+        return fault(&["input", "scale"], format!("is {}; it must be a number other than 0", input.scale));
+    }
+    if input.std.iter().any(|v| !v.is_finite() || *v == 0.0) {
+        return fault(&["input", "std"], format!("is {:?}; values are divided by it, so none may be 0", input.std));
+    }
+    if input.mean.iter().any(|v| !v.is_finite()) {
+        return fault(&["input", "mean"], format!("is {:?}; three numbers are needed", input.mean));
+    }
+    Ok(())
+}
+
+/// The first thing wrong with a pipeline file, given a manifest that is right.
+pub fn settings(file: &PipelineFile, manifest: &Manifest) -> Option<Fault> {
+    check_settings(file, manifest).err()
+}
+
+fn check_settings(file: &PipelineFile, manifest: &Manifest) -> Result<(), Fault> {
+    let detect = &file.detect.settings;
+    within(&["detect", "score_threshold"], detect.score_threshold.into(), 0.0, 1.0)?;
+    within(&["detect", "nms_iou"], detect.nms_iou.into(), 0.0, 1.0)?;
+    if detect.every == 0 {
+        return fault(&["detect", "every"], "is 0; at least 1 is needed");
+    }
+    if let Some(input) = detect.input_size {
+        size(&["detect", "input_size"], input, stride(manifest))?;
+    }
+    if let Some(unknown) = detect.classes.iter().find(|class| !manifest.classes.contains(class)) {
+        return fault(&["detect", "classes"], unknown_class(unknown, &manifest.classes));
+    }
+    if let Some(tiles) = detect.tiles {
+        if ![tiles.columns, tiles.rows].iter().all(|n| (1..=MAX_TILES).contains(n)) {
+            let grid = format!("is {} by {}", tiles.columns, tiles.rows);
+            return fault(&["detect", "tiles"], format!("{grid}; columns and rows must lie between 1 and {MAX_TILES}"));
+        }
+        within(&["detect", "tiles", "overlap"], tiles.overlap.into(), 0.0, 0.5)?;
+    }
+    if !detect.region.is_empty() {
+        if detect.region.len() < 3 {
+            let n = detect.region.len();
+            return fault(&["detect", "region"], format!("has {n} corners; a polygon needs at least 3"));
+        }
+        if let Some(point) = detect.region.iter().find(|p| !p.iter().all(|v| (0.0..=1.0).contains(v))) {
+            let why = format!("has the corner {point:?}; relative coordinates lie between 0 and 1");
+            return fault(&["detect", "region"], why);
+        }
+    }
+    within(&["preview", "every_seconds"], file.preview.every_seconds, 0.0, 86_400.0)?;
+    within(&["preview", "width"], file.preview.width.into(), 16.0, f64::from(MAX_SIDE))?;
+    within(&["track", "start_score"], file.track.start_score.into(), 0.0, 1.0)?;
+    within(&["track", "high_score"], file.track.high_score.into(), 0.0, 1.0)?;
+    within(&["track", "match_iou"], file.track.match_iou.into(), 0.0, 1.0)?;
+    within(&["track", "lost_seconds"], file.track.lost_seconds, 0.0, 3600.0)?;
+    within(&["track", "min_seconds"], file.track.min_seconds, 0.0, 3600.0)
+}
+
+fn unknown_class(unknown: &str, known: &[String]) -> String {
+    let lower = unknown.to_lowercase();
+    let near = known.iter().find(|k| lower.starts_with(&k.to_lowercase()) || k.to_lowercase().starts_with(&lower));
+    match near {
+        Some(near) => format!("names `{unknown}`, which the model does not know; is `{near}` meant?"),
+        None => {
+            let mut list = known.iter().take(10).map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+            if known.len() > 10 {
+                list.push_str(&format!(" and {} more", known.len() - 10));
+            }
+            format!("names `{unknown}`, which the model does not know; it knows {list}")
+        }
+    }
+}
+
+/// Settings that mean the same become the same, so that they share results: classes in the model's order, each once
+/// (all of them as none), no input size where it is the model's own.
+pub fn canonical(mut settings: DetectSettings, manifest: &Manifest) -> DetectSettings {
+    let wanted = std::mem::take(&mut settings.classes);
+    if !manifest.classes.iter().all(|class| wanted.contains(class)) {
+        settings.classes = manifest.classes.iter().filter(|class| wanted.contains(class)).cloned().collect();
+    }
+    settings.input_size = settings.input_size.filter(|size| *size != manifest.input.size);
+    settings
+}

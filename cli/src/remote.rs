@@ -1,0 +1,199 @@
+//! Commands that talk to a coordinator somewhere: `submit`, `status`, `watch`, `cancel`.
+
+use std::time::Duration;
+
+use fulltime_common::{
+    Exit,
+    error::Failure,
+    queue::{Bus as _, JetStream},
+    wire::{Hello, JobState, JobStatus, Reply, Request},
+};
+
+use crate::{
+    args::{CancelArgs, StatusArgs, SubmitArgs, WatchArgs},
+    end::End,
+    follow,
+    job::{self, DefaultState},
+    screen::{self, Screen},
+    text,
+};
+
+/// `fulltime submit`.
+///
+/// # Errors
+/// Anything wrong with the job, the stores or the bus.
+pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
+    // First the bus: a job that is stored but not announced would be a surprise.
+    let bus = JetStream::connect(&args.bus.nats).await?;
+    let mut submission = job::prepare(&args.job, args.state.as_deref(), DefaultState::Shared).await?;
+    submission.store(|line| eprintln!("{line}")).await?;
+    let job = &submission.job.id;
+    follow::submit(&bus, job, Duration::from_secs(5)).await?;
+    if args.json {
+        let state = submission.state();
+        println!("{}", serde_json::json!({ "job": job, "out": submission.job.out, "state": state, "exit": 0 }));
+    } else {
+        println!("{job}");
+    }
+    Ok(Exit::Ok)
+}
+
+/// `fulltime status`.
+///
+/// # Errors
+/// Trouble on the bus, or an unknown job.
+pub async fn status(args: StatusArgs) -> Result<Exit, Failure> {
+    let bus = JetStream::connect(&args.bus.nats).await?;
+    let (jobs, workers) = match bus.request(&Request::Status { job: args.job.clone() }).await? {
+        Reply::Status { jobs, workers } => (jobs, workers),
+        Reply::Refused { cause } => return Err(follow::unknown(cause)),
+        Reply::Accepted => (vec![], vec![]),
+    };
+    if args.json {
+        println!("{}", serde_json::json!({ "jobs": jobs, "workers": workers }));
+        return Ok(Exit::Ok);
+    }
+    match (&args.job, jobs.as_slice()) {
+        (Some(_), [job]) => print!("{}", details(job)),
+        (_, []) => println!("no jobs"),
+        (_, jobs) => print!("{}", overview(jobs)),
+    }
+    print!("\n{}", crew(&workers));
+    Ok(Exit::Ok)
+}
+
+/// `fulltime watch`.
+///
+/// # Errors
+/// Trouble on the bus, or a job that did not finish.
+pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
+    let bus = JetStream::connect(&args.bus.nats).await?;
+    let screen = Screen::new(args.output.quiet);
+    let status = follow::follow(&bus, &args.job, &screen).await;
+    screen.clear();
+    let status = status?;
+    let end = End::of(&status, None)?;
+    end.tell(&args.output).await
+}
+
+/// `fulltime cancel`.
+///
+/// # Errors
+/// Trouble on the bus, or an unknown job.
+pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
+    let bus = JetStream::connect(&args.bus.nats).await?;
+    match bus.request(&Request::Cancel { job: args.job.clone() }).await? {
+        Reply::Accepted | Reply::Status { .. } => {}
+        Reply::Refused { cause } => return Err(follow::unknown(cause)),
+    }
+    if args.json {
+        println!("{}", serde_json::json!({ "job": args.job, "state": "cancelled", "exit": 0 }));
+    } else {
+        println!("cancelled {}", args.job);
+    }
+    Ok(Exit::Ok)
+}
+
+/// All jobs, a line each.
+fn overview(jobs: &[JobStatus]) -> String {
+    let columns = ["job", "state", "done", "matches", "shards", "frames", "frames/s", "ETA", "quarantined"];
+    let row = |s: &JobStatus| {
+        let running = s.state == JobState::Running;
+        let percent = (s.frames_done.min(s.frames) * 100).checked_div(s.frames);
+        vec![
+            s.job.clone(),
+            screen::word(s.state).to_owned(),
+            percent.map(|p| format!("{p}%")).unwrap_or_default(),
+            format!("{}/{}", text::count(s.matches_done), text::count(s.matches)),
+            format!("{}/{}", text::count(s.shards_done), text::count(s.shards)),
+            text::count(s.frames_done),
+            if running { text::rate(s.fps) } else { String::new() },
+            s.eta_seconds.filter(|_| running).map(text::duration).unwrap_or_default(),
+            text::count(s.quarantined),
+        ]
+    };
+    text::table(&columns.map(str::to_owned), &jobs.iter().map(row).collect::<Vec<_>>())
+}
+
+/// One job at length.
+fn details(status: &JobStatus) -> String {
+    let mut out =
+        format!("{}\n  {}\n  for {}\n", status.job, screen::line(status), text::duration(status.elapsed_seconds));
+    if let Some(failure) = &status.failure {
+        out.push_str(&format!("  cause: {}\n", failure.cause));
+        if let Some(hint) = &failure.hint {
+            out.push_str(&format!("    fix: {hint}\n"));
+        }
+    }
+    if let Some(manifest) = &status.manifest {
+        out.push_str(&format!("  manifest: {}\n", text::place(manifest)));
+    }
+    for problem in &status.problems {
+        out.push_str(&format!("  ! {problem}\n"));
+    }
+    out
+}
+
+/// The workers, a line each.
+fn crew(workers: &[Hello]) -> String {
+    if workers.is_empty() {
+        return "no workers\n".to_owned();
+    }
+    let columns = ["worker", "host", "pid", "lanes", "busy", "frames", "engine"];
+    let row = |w: &Hello| {
+        let busy = w.lanes.iter().filter(|lane| lane.task.is_some()).count();
+        let frames = w.lanes.iter().map(|lane| lane.frames_total).sum();
+        let draining = if w.draining { " (draining)" } else { "" };
+        vec![
+            format!("{}{draining}", w.worker),
+            w.host.clone(),
+            w.pid.to_string(),
+            w.lanes.len().to_string(),
+            busy.to_string(),
+            text::count(frames),
+            w.engine.to_string(),
+        ]
+    };
+    text::table(&columns.map(str::to_owned), &workers.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use fulltime_common::{plan::EngineClass, wire::JobFailure};
+
+    use super::*;
+    use crate::screen::tests::status as example;
+
+    #[test]
+    fn an_overview_shows_a_rate_only_where_something_runs() {
+        let text = overview(&[example(JobState::Running), example(JobState::Finished)]);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].contains("running") && lines[1].contains("96") && lines[1].contains("1 min 29 s"), "{text}");
+        assert!(lines[2].contains("finished") && !lines[2].contains("1 min 29 s"), "{text}");
+    }
+
+    #[test]
+    fn details_tell_the_cause_and_the_problems() {
+        let failure = JobFailure { exit: 5, cause: "disk full".into(), hint: Some("free some space".into()) };
+        let problems = vec!["`a.mp4`: truncated".to_owned()];
+        let text = details(&JobStatus { failure: Some(failure), problems, ..example(JobState::Paused) });
+        assert!(
+            text.contains("cause: disk full") && text.contains("fix: free some space") && text.contains("! `a.mp4`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_draining_worker_is_marked() {
+        let hello = Hello {
+            worker: "w".into(),
+            host: "h".into(),
+            pid: 7,
+            engine: EngineClass("onnx-cpu".into()),
+            lanes: vec![Default::default()],
+            draining: true,
+        };
+        assert!(crew(&[hello]).contains("w (draining)"));
+        assert_eq!(crew(&[]), "no workers\n");
+    }
+}

@@ -1,0 +1,55 @@
+//! The end of a job: the report for people, then the manifest that makes the job finished.
+
+use fulltime_common::{keys, plan::MatchList, store::to_json};
+
+use crate::{
+    ledger::{GENERATION, MatchOutcome, RunFigures},
+    manifest::{Manifest, MatchRecord},
+    planning::{JobFiles, PlanError},
+    report::Report,
+};
+
+impl JobFiles {
+    /// Writes report and manifest and returns the manifest's URL. Matches are read one by one, so that a season's
+    /// summaries are never in memory at once.
+    ///
+    /// # Errors
+    /// A result that is gone, a store that cannot be used.
+    pub async fn finish(&self, outcomes: &[MatchOutcome], run: &RunFigures) -> Result<String, PlanError> {
+        let job = &self.job.id;
+        let key = keys::job::plan_index(job);
+        let missing = || PlanError::Missing { what: "match list", url: self.out.url_of(&key) };
+        let list: MatchList = self.out.get_json(&key).await?.ok_or_else(missing)?;
+        let (mut records, mut quarantined) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            if outcome.quarantined.is_empty() {
+                let (inputs, summary) = self.reduced(&outcome.id).await?;
+                let (record, given_up) = MatchRecord::new(job, outcome.engine.clone(), &inputs, &summary);
+                records.push(record);
+                quarantined.extend(given_up);
+            } else {
+                quarantined.extend(outcome.quarantined.iter().cloned());
+            }
+        }
+        let manifest = Manifest::new(&self.job, GENERATION, &self.pipeline, &list, records, quarantined);
+        self.report(&manifest, run).await?;
+        let key = keys::job::manifest(job, GENERATION);
+        self.out.put_once(&key, to_json(&manifest)).await?;
+        Ok(self.out.url_of(&key))
+    }
+
+    /// Written once: the report of the run that finished the job.
+    async fn report(&self, manifest: &Manifest, run: &RunFigures) -> Result<(), PlanError> {
+        let mut report = Report::new(manifest, run);
+        for record in &manifest.matches {
+            let (_, summary) = self.reduced(&record.id).await?;
+            let picture = match &record.preview {
+                Some(key) if report.wants_picture() => self.out.get(key).await?,
+                _ => None,
+            };
+            report.add(&summary, picture.as_deref());
+        }
+        self.out.put_once(&manifest.report, report.finish()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! What a worker is started with: flags over environment over defaults.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use fulltime_common::queue::LEASE;
+
+/// Runs shards, container indexes and reduces for a fulltime coordinator.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "fulltime-worker", version)]
+pub struct Options {
+    /// NATS server with JetStream.
+    #[arg(long, env = "FULLTIME_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// Tasks worked on at once; default: one per core.
+    #[arg(long, env = "FULLTIME_LANES", value_name = "N")]
+    pub lanes: Option<NonZeroUsize>,
+    /// Name in events and status; default: host and process id.
+    #[arg(long, env = "FULLTIME_WORKER_NAME")]
+    pub name: Option<String>,
+    /// Folder for models, checked by sha256 and shared by all workers of a machine; default: `fulltime` below the user's
+    /// cache folder.
+    #[arg(long, env = "FULLTIME_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// What runs the models.
+    #[arg(long, env = "FULLTIME_ENGINE", value_enum, default_value_t)]
+    pub engine: EngineChoice,
+    /// How long a task stays with a worker that shows no progress. The same for all workers of a bus.
+    #[arg(long, env = "FULLTIME_LEASE", value_name = "TIME", default_value_t = LEASE.into())]
+    pub lease: humantime::Duration,
+    /// A task without progress for so long ends the process; its work goes to another one.
+    #[arg(long, env = "FULLTIME_STALL", value_name = "TIME", default_value = "60s")]
+    pub stall: humantime::Duration,
+}
+
+/// What runs the models.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// The best engine that is here.
+    #[default]
+    Auto,
+    /// ONNX Runtime on the CPU.
+    Onnx,
+    /// No model at all: made-up detections, for tests of everything around them.
+    Sim,
+}
+
+impl Options {
+    /// How many lanes to run.
+    #[must_use]
+    pub fn lane_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.lanes.unwrap_or_else(cores).get()
+    }
+
+    /// The given name, or `host-pid`.
+    #[must_use]
+    pub fn worker_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("{}-{}", host(), std::process::id()))
+    }
+
+    /// The given cache folder, or the user's.
+    #[must_use]
+    pub fn cache_folder(&self) -> PathBuf {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.cache.clone().unwrap_or_else(|| {
+            let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+            base.unwrap_or_else(std::env::temp_dir).join("fulltime")
+        })
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease.into()
+    }
+}
+
+/// This machine's name.
+#[must_use]
+pub fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "host".to_owned(), |s| s.trim().to_owned())
+}

@@ -1,0 +1,215 @@
+//! What the worker's stories play on: a bus in memory, folders as stores, a recording of test cards, the sim engine.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use clap::Parser as _;
+use fulltime_common::{
+    Digest, Disposition,
+    index::RecordingIndex,
+    keys,
+    pipeline::{Detect, DetectSettings, Manifest, Pipeline},
+    plan::{EngineClass, RecordingRef, ShardSpec},
+    queue::{Bus, MemoryBus},
+    store::Store,
+    wire::{Event, EventKind, Outcome, Task, TaskKind},
+};
+use fulltime_synth::{EncodeOptions, Encoder, testcard};
+use fulltime_worker::{Options, Worker, WorkerError};
+use futures::{StreamExt as _, stream::BoxStream};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Longest time that anything here may take before it counts as hung.
+const HUNG: Duration = Duration::from_secs(60);
+
+pub struct Ground {
+    pub dir: TempDir,
+    pub bus: MemoryBus,
+    pub events: BoxStream<'static, Event>,
+    pub store: Store,
+    pub engine: &'static str,
+    pub pipeline: Pipeline,
+}
+
+/// A worker on the ground; told to stop when dropped.
+pub struct Running {
+    pub engine: EngineClass,
+    pub shutdown: DropGuard,
+    pub ended: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Ground {
+    /// `settings` is the `[detect]` table without its model.
+    pub async fn new(settings: &str) -> Self {
+        Self::on(MemoryBus::default(), settings).await
+    }
+
+    pub async fn on(bus: MemoryBus, settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("archive")).unwrap();
+        let store = Store::create(dir.path().join("store").to_str().unwrap()).unwrap();
+        let events = bus.events().await.unwrap();
+        let manifest: Manifest = toml::from_str(&format!(
+            "name = 'test'\nclasses = ['player', 'ball']\nfile = {{ path = 'x', sha256 = '{}' }}\n\
+             input = {{ channels = 'bgr', size = [96, 64] }}\noutput = {{ head = 'yolox', strides = [8, 16, 32] }}",
+            Digest::of_bytes(b"weights"),
+        ))
+        .unwrap();
+        let settings: DetectSettings = toml::from_str(settings).unwrap();
+        let pipeline = Pipeline {
+            name: "test".into(),
+            detect: Detect { model: manifest, settings },
+            preview: fulltime_common::pipeline::Preview { every_seconds: 1.0, width: 160 },
+            track: fulltime_common::pipeline::Track::default(),
+        };
+        Self { dir, bus, events, store, engine: "sim", pipeline }
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Encodes test cards into the archive.
+    pub fn record(&self, name: &str, frames: u32, options: &EncodeOptions) -> PathBuf {
+        let path = self.path("archive").join(name);
+        let mut encoder = Encoder::create(&path, options).unwrap();
+        (0..frames).for_each(|n| encoder.push(&testcard(n, options.width, options.height)).unwrap());
+        encoder.finish().unwrap();
+        path
+    }
+
+    pub async fn start(&self, lanes: usize) -> Running {
+        self.store.put_json_once(&keys::store::pipeline(&self.pipeline.digest()), &self.pipeline).await.unwrap();
+        let cache = self.path("cache");
+        let lanes = lanes.to_string();
+        let flags = ["fulltime-worker", "--engine", self.engine, "--lanes", &lanes, "--name", "w", "--cache"];
+        let options = Options::parse_from(flags.map(std::ffi::OsString::from).into_iter().chain([cache.into()]));
+        let mut hellos = self.bus.hellos().await.unwrap();
+        let worker = Worker::on(Arc::new(self.bus.clone()), &options).unwrap();
+        let engine = worker.engine().clone();
+        let shutdown = CancellationToken::new();
+        let ended = tokio::spawn(worker.run(shutdown.clone()));
+        // From its first heartbeat on it obeys controls.
+        hung(hellos.next()).await.unwrap();
+        Running { engine, shutdown: shutdown.drop_guard(), ended }
+    }
+
+    pub async fn recording(&self, name: &str) -> RecordingRef {
+        let archive = Store::open(self.path("archive").to_str().unwrap()).unwrap();
+        let meta = archive.head(name).await.unwrap().unwrap();
+        RecordingRef { key: name.into(), size: meta.size, etag: meta.e_tag.unwrap() }
+    }
+
+    pub fn task(&self, digest: Digest, kind: TaskKind) -> Task {
+        let url = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        let (archive, store, out) = (url("archive"), url("store"), url("out"));
+        Task { job: "job".into(), digest, release: 1, archive, store, out, kind }
+    }
+
+    /// Has the recording indexed by a worker.
+    pub async fn index(&mut self, name: &str) -> (Digest, RecordingIndex) {
+        let recording = self.recording(name).await;
+        let digest = RecordingIndex::digest("archive", &recording);
+        self.release(&self.task(digest, TaskKind::Index { recording })).await;
+        self.committed(digest).await;
+        let bytes = self.store.get(&keys::store::index(&digest)).await.unwrap().unwrap();
+        (digest, RecordingIndex::from_bytes(&bytes).unwrap())
+    }
+
+    /// The task of a shard made of these intervals.
+    pub fn shard(&self, (digest, index): &(Digest, RecordingIndex), intervals: Range<u32>, on: &Running) -> Task {
+        let chosen = &index.intervals[intervals.start as usize..intervals.end as usize];
+        let shard = ShardSpec {
+            recording: index.recording.clone(),
+            index: *digest,
+            intervals,
+            frames: chosen[0].frames.start..chosen[chosen.len() - 1].frames.end,
+            bytes: chosen.iter().map(|i| i.bytes.start).min().unwrap()
+                ..chosen.iter().map(|i| i.bytes.end).max().unwrap(),
+            pipeline: self.pipeline.digest(),
+            map: self.pipeline.map_digest(),
+            engine: on.engine.clone(),
+        };
+        self.task(shard.digest(), TaskKind::Map { shard })
+    }
+
+    pub async fn release(&self, task: &Task) {
+        self.bus.release(task).await.unwrap();
+    }
+
+    /// The next event about this work that is not its start.
+    pub async fn verdict(&mut self, digest: Digest) -> EventKind {
+        loop {
+            let event = hung(self.events.next()).await.unwrap();
+            if event.digest == digest && event.kind != EventKind::Started {
+                return event.kind;
+            }
+        }
+    }
+
+    pub async fn committed(&mut self, digest: Digest) -> Outcome {
+        match self.verdict(digest).await {
+            EventKind::Committed(outcome) => outcome,
+            other => panic!("not committed: {other:?}"),
+        }
+    }
+
+    /// Disposition, cause and exit code of the next failure of this work.
+    pub async fn failed(&mut self, digest: Digest) -> (Disposition, String, u8) {
+        match self.verdict(digest).await {
+            EventKind::Failed { disposition, cause, exit, .. } => (disposition, cause, exit),
+            other => panic!("did not fail: {other:?}"),
+        }
+    }
+
+    pub async fn started(&mut self) {
+        while hung(self.events.next()).await.unwrap().kind != EventKind::Started {}
+    }
+
+    pub async fn object(&self, key: &str) -> Bytes {
+        self.store.get(key).await.unwrap().unwrap_or_else(|| panic!("no object `{key}`"))
+    }
+
+    /// Every file below `store/shards`, by path.
+    pub fn shard_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        collect(&self.path("store/shards"), &mut files);
+        files.sort();
+        files.iter().map(|path| (path.strip_prefix(self.path("store")).unwrap().into(), read(path))).collect()
+    }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.path() {
+            path if path.is_dir() => collect(&path, files),
+            path => files.push(path),
+        }
+    }
+}
+
+pub async fn hung<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HUNG, work).await.expect("this takes far too long")
+}
+
+/// A file of the test assets, or `None` (said on standard error) where they are not there.
+pub fn asset(relative: &str) -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/assets");
+    let path = std::env::var_os("FULLTIME_ASSETS").map_or(beside, PathBuf::from).join(relative);
+    if path.is_file() {
+        return Some(path);
+    }
+    eprintln!("skipped: no test asset `{relative}` (set FULLTIME_ASSETS to the folder that has it)");
+    None
+}
