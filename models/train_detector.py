@@ -1,7 +1,7 @@
 """Trains the detector for synthetic matches and ships it: `python3 models/train_detector.py`, 30 minutes on 2 cores.
 
 Makes the environment, the matches and the network, then scores the exported file on matches that no training saw and
-writes synth-detector/{synth-detector.onnx,manifest.toml}. Same machine, same seed, same generator: the same weights.
+writes synth-detector/{synth-detector.onnx,manifest.toml}. Every draw is seeded.
 """
 
 import argparse

@@ -102,6 +102,7 @@ impl<'a> End<'a> {
             "quarantined": s.quarantined,
             "elapsed_s": thousandths(self.elapsed),
             "fps": thousandths(self.fps()),
+            "stages": s.stage_seconds.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "out": self.out(),
             "manifest": s.manifest,
             "report": results.map(Results::report_url),

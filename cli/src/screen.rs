@@ -209,6 +209,7 @@ pub mod tests {
             elapsed_seconds: 36.0,
             fps: 96.4,
             eta_seconds: Some(88.6),
+            stage_seconds: vec![("infer".into(), 1.5)],
             manifest: None,
             failure: None,
         }

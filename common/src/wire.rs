@@ -224,6 +224,8 @@ pub struct JobStatus {
     /// Frames per second over the last seconds.
     pub fps: f64,
     pub eta_seconds: Option<f64>,
+    /// Busy seconds of all lanes by stage, for shards that were run (not found).
+    pub stage_seconds: Vec<(String, f64)>,
     /// URL of the manifest once finished.
     pub manifest: Option<String>,
     /// Why the job failed or is paused, with the exit code that `fulltime run` ends with.

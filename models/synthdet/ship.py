@@ -69,12 +69,16 @@ def export(net: Detector, folder: Path) -> Path:
             opset_version=17,
             dynamo=False,
         )
-    # The exporter loses the width of a row on its way through the dynamic shapes; the product checks it.
+    state_row_width(path)
+    return path
+
+
+def state_row_width(path: Path) -> None:
+    """The exporter loses the width of an output row on its way through the dynamic shapes; the product checks it."""
     model = onnx.load(path)
     model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 5 + len(CLASSES)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-    return path
 
 
 def describe(folder: Path, notes: dict[str, str]) -> None:

@@ -70,11 +70,14 @@ fn a_damaged_gop_becomes_a_gap_and_the_rest_is_kept() {
     let fine = good(&archive, "fine");
     let mut bytes = fs::read(&fine).expect("read");
     let middle = bytes.len() / 2;
-    bytes[middle..middle + 600].fill(0xff);
+    // Zeros cannot be codes of a picture; many other bytes can, and no decoder would notice.
+    bytes[middle..middle + 600].fill(0);
     fs::write(&fine, bytes).expect("write");
     let result = run(&archive, &dir.path().join("out"), &shipped_pipeline(), &[]).with_code(3).json();
-    let frames = result["frames"].as_u64().expect("frames");
-    assert!((40..100).contains(&frames), "part of 100 frames is kept: {result}");
+    let path = fulltime_tests::files(&fulltime_tests::generation(&result).join("summaries")).remove(0);
+    let summary: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+    let gap = summary["gap_frames"].as_u64().expect("gap_frames");
+    assert!((25..100).contains(&gap), "one GOP is left out, and only that: {summary}");
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn an_empty_archive_and_a_missing_one_are_told_apart() {
     let archive = dir.path().join("archive");
     fs::create_dir_all(&archive).expect("create");
     let ended = run(&archive, &dir.path().join("out"), &shipped_pipeline(), &[]).with_code(4);
-    says(&ended, &["archive", "no "]);
+    says(&ended, &["archive", "empty"]);
     let ended = run(&dir.path().join("nowhere"), &dir.path().join("out"), &shipped_pipeline(), &[]).with_code(4);
     says(&ended, &["nowhere"]);
 }

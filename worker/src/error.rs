@@ -21,7 +21,7 @@ const BUG: &str = "this is a bug in fulltime: please report it with this line";
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     #[error(transparent)]
     Media(Box<MediaError>),
     #[error(transparent)]
@@ -77,7 +77,7 @@ macro_rules! boxed {
     };
 }
 
-boxed!(Media(MediaError), Vision(VisionError), Reduce(ReduceError));
+boxed!(Store(StoreError), Media(MediaError), Vision(VisionError), Reduce(ReduceError));
 
 impl TaskError {
     /// A blocking thread that did not come back with a value.

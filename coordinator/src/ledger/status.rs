@@ -77,6 +77,7 @@ impl Job {
             elapsed_seconds: self.ended.unwrap_or(now).saturating_sub(self.started).as_secs_f64(),
             fps,
             eta_seconds: (state == JobState::Running && fps > 0.0).then(|| left / fps),
+            stage_seconds: self.stages.clone(),
             manifest: self.manifest.clone(),
             failure: self.failure.clone(),
         }
