@@ -36,7 +36,8 @@ fn season(archive: &Path) {
     }
 }
 
-const TEMPLATE: [&str; 2] = ["--template", "{match}/{ignore}_p{period}_{camera}.{ignore}"];
+const TEMPLATE: [&str; 4] =
+    ["--template", "{match}/{ignore}_p{period}_{camera}.{ignore}", "--select", "**/*.{mp4,ts,mkv}"];
 
 fn counts(result: &Value) -> (u64, u64, u64) {
     let number = |key: &str| result[key].as_u64().unwrap_or_else(|| panic!("no {key} in {result}"));
@@ -59,7 +60,7 @@ fn tables_are_byte_identical_for_any_shard_length_number_of_workers_and_a_killed
     let expected = tables(&whole);
     assert_eq!(counts(&whole).2, 7);
     assert_eq!(counts(&whole).0, 6 * 300 + 4 * 100, "every frame of every recording is there");
-    assert!(counts(&whole).1 > 10_000, "players are detected: {whole}");
+    assert!(counts(&whole).1 > 5_000, "players are detected: {whole}");
     assert_eq!(whole["quarantined"], 0);
 
     for (name, length, workers) in [("two", "2s", "1"), ("ten", "10s", "3")] {
