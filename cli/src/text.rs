@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(duration(59.6), "1 min 00 s");
         assert_eq!(duration(7_500.0), "2 h 05 min");
         assert_eq!(duration(f64::NAN), "0 s");
-        assert_eq!(rate(3.14159), "3.1");
+        assert_eq!(rate(3.1259), "3.1");
         assert_eq!(rate(1_234.5), "1,235");
     }
 

@@ -219,7 +219,7 @@ fn unpack(wheel: &Wheel) -> Outcome {
         .map_err(|error| Stop::new(code::PYTHON, format!("start pip: {error}"), "reinstall python3"))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().filter(|line| line.starts_with("ERROR")).next_back().or(text.lines().last());
+        let last = text.lines().rfind(|line| line.starts_with("ERROR")).or(text.lines().last());
         let cause = format!("download {}: {}", wheel.package, last.unwrap_or("pip failed without a word"));
         let fix = if text.contains("HASHES") || text.contains("do not match") {
             "the package index gave other bytes than were pinned: do not use them"
