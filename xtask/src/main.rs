@@ -112,7 +112,7 @@ fn bench(name: &str, args: &[String]) -> Outcome {
 }
 
 fn schema() -> Outcome {
-    cargo(&["build", "--quiet", "--release", "--package", "fulltime"])?;
+    cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])?;
     let folder = root().join("docs/schema");
     let write =
         |cause: std::io::Error| Stop::new(5, format!("write {}: {cause}", folder.display()), "make it writable");
