@@ -44,6 +44,19 @@ pub fn asset(relative: &str) -> Option<PathBuf> {
     None
 }
 
+/// Renders a synthetic match into `out`, with further arguments for `fulltime-synth match`.
+pub fn render(out: &Path, name: &str, more: &[&str]) {
+    let status = Command::new(binary("fulltime-synth"))
+        .args(["match", "--name", name, "--out"])
+        .arg(out)
+        .args(more)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .expect("start fulltime-synth");
+    assert!(status.success(), "fulltime-synth failed for {name}");
+}
+
 /// The shipped detector's pipeline file.
 #[must_use]
 pub fn shipped_pipeline() -> PathBuf {

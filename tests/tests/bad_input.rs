@@ -8,18 +8,11 @@ use std::{
 };
 
 use fulltime_common::Digest;
-use fulltime_tests::{Ended, binary, root, run, shipped_pipeline, start_command, tables};
+use fulltime_tests::{Ended, binary, render, root, run, shipped_pipeline, start_command, tables};
 
 /// A short recording that works.
 fn good(archive: &Path, name: &str) -> PathBuf {
-    let status = Command::new(binary("fulltime-synth"))
-        .args(["match", "--name", name, "--seed", "3", "--size", "320x192", "--duration", "4s", "--out"])
-        .arg(archive)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .expect("start fulltime-synth");
-    assert!(status.success());
+    render(archive, name, &["--seed", "3", "--size", "320x192", "--duration", "4s"]);
     fulltime_tests::files(archive)
         .into_iter()
         .find(|path| path.extension().is_some_and(|e| e == "mp4") && path.to_string_lossy().contains(name))

@@ -1,13 +1,9 @@
 //! Real footage from the test assets (skipped visibly where they are absent), and the shipped detector's accuracy.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-    sync::Arc,
-};
+use std::{fs, sync::Arc};
 
 use fulltime_tests::{
-    asset, binary, files, generation, run,
+    asset, files, generation, render, run,
     score::{Box4, ap50},
     shipped_pipeline, yolox_pipeline,
 };
@@ -67,14 +63,7 @@ fn tiles_over_the_pitch_find_the_far_players() {
 fn the_shipped_detector_finds_the_players_of_a_match_it_has_never_seen() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let archive = dir.path().join("archive");
-    let status = Command::new(binary("fulltime-synth"))
-        .args(["match", "--name", "unseen", "--seed", "90210", "--size", "1280x720", "--duration", "8s", "--out"])
-        .arg(&archive)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .expect("start fulltime-synth");
-    assert!(status.success());
+    render(&archive, "unseen", &["--seed", "90210", "--size", "1280x720", "--duration", "8s"]);
     let truth_file = files(&archive).into_iter().find(|p| p.to_string_lossy().ends_with(".gt.txt")).expect("truth");
     let result = run(&archive, &dir.path().join("out"), &shipped_pipeline(), &[]).with_code(0).json();
     let frames = result["frames"].as_u64().expect("frames") as usize;

@@ -1,11 +1,8 @@
 //! Invariant 4: sharded equals unsharded, to the byte, whatever the shard length, the number of workers and the kills.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
-use fulltime_tests::{binary, run, shipped_pipeline, start, tables};
+use fulltime_tests::{render, run, shipped_pipeline, start, tables};
 use serde_json::Value;
 
 /// One match per kind of recording: closed GOP, open GOP, intra refresh, HEVC, TS, Matroska, and one of two halves and
@@ -23,16 +20,8 @@ fn season(archive: &Path) {
     for (name, more) in kinds {
         let out = archive.join(name);
         let seconds = if name == "halves" { "4s" } else { "12s" };
-        let status = Command::new(binary("fulltime-synth"))
-            .args(["match", "--name", name, "--seed", "5", "--size", "640x360", "--fps", "25", "--gop", "40"])
-            .args(["--duration", seconds, "--out"])
-            .arg(&out)
-            .args(more)
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .status()
-            .expect("start fulltime-synth");
-        assert!(status.success(), "fulltime-synth failed for {name}");
+        let common = ["--seed", "5", "--size", "640x360", "--fps", "25", "--gop", "40", "--duration", seconds];
+        render(&out, name, &[&common, more].concat());
     }
 }
 
@@ -95,14 +84,7 @@ fn shards_done(line: &str) -> Option<u64> {
 fn a_second_job_over_the_same_recordings_runs_nothing_again() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let archive = dir.path().join("archive");
-    let status = Command::new(binary("fulltime-synth"))
-        .args(["match", "--name", "m", "--seed", "2", "--size", "640x360", "--duration", "6s", "--out"])
-        .arg(&archive)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .expect("start fulltime-synth");
-    assert!(status.success());
+    render(&archive, "m", &["--seed", "2", "--size", "640x360", "--duration", "6s"]);
     let out = dir.path().join("out");
     let first = run(&archive, &out, &shipped_pipeline(), &[]).with_code(0).json();
     let before = fulltime_tests::files(&out.join("store"));
