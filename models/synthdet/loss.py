@@ -21,7 +21,7 @@ REACH, BOX_REACH = 0.75, 1.5
 # Standard deviation of the fading: a share of the box's side, at least so many cells.
 FADE, LEAST_FADE = 0.12, 0.4
 # What the parts weigh.
-WEIGHTS = {"object": 1.0, "class": 0.2, "box": 2.0, "side": 1.0}
+WEIGHTS = {"object": 1.0, "class": 0.2, "box": 4.0, "side": 1.0}
 
 
 @dataclass

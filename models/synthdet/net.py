@@ -66,17 +66,19 @@ class Head(nn.Conv2d):
 
 
 class Detector(nn.Module):
-    def __init__(self, c2: int = 8, c4: int = 16, c8: int = 32, c16: int = 64, c32: int = 128):
+    def __init__(self, c2: int = 8, c4: int = 16, c8: int = 32, c16: int = 64, c32: int = 128, wide: int = 48):
         super().__init__()
         self.down4 = nn.Sequential(Conv(3, c2, 3, 2), Conv(c2, c4, 3, 2))
         self.down8 = nn.Sequential(Conv(c4, c8, 3, 2), Residual(c8))
         self.down16 = nn.Sequential(Conv(c8, c16, 3, 2), Residual(c16), Residual(c16))
         self.down32 = nn.Sequential(Conv(c16, c32, 3, 2), Residual(c32))
         self.up16, self.mix16 = Conv(c32, c16, 1), Residual(c16)
-        self.up8, self.mix8 = Conv(c16, c8, 1), nn.Sequential(Residual(c8), Residual(c8))
+        self.up8, self.mix8 = Conv(c16, c8, 1), Residual(c8)
+        # People differ in more ways than the path to stride 4 needs to know.
+        self.wide8 = Conv(c8, wide, 3)
         self.up4, self.mix4 = Conv(c8, c4, 1), Residual(c4)
         self.heads = nn.ModuleList(
-            Head(channels, stride, size) for channels, stride, size in zip((c4, c8), STRIDES, PRIOR_SIZE, strict=True)
+            Head(channels, stride, size) for channels, stride, size in zip((c4, wide), STRIDES, PRIOR_SIZE, strict=True)
         )
 
     def levels(self, pictures: Tensor) -> list[Tensor]:
@@ -90,7 +92,7 @@ class Detector(nn.Module):
         p16 = self.mix16(p16 + twice(self.up16(p32)))
         p8 = self.mix8(p8 + twice(self.up8(p16)))
         p4 = self.mix4(p4 + twice(self.up4(p8)))
-        return [head(features) for head, features in zip(self.heads, (p4, p8), strict=True)]
+        return [head(features) for head, features in zip(self.heads, (p4, self.wide8(p8)), strict=True)]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The exported graph: `[batch, n, 5 + classes]`, levels one after the other, rows of a level left to right."""
