@@ -21,7 +21,9 @@ pub enum Disposition {
     InputChanged,
     /// This worker cannot do such work (missing runtime, failing device): it stops pulling.
     WorkerUnfit,
-    /// The job was cancelled.
+    /// The job's own models or settings cannot work anywhere: the job pauses, no worker and no recording is to blame.
+    JobUnfit,
+    /// The work is no longer wanted.
     Cancelled,
 }
 
@@ -34,6 +36,7 @@ impl fmt::Display for Disposition {
             Self::PoisonInput => "poison-input",
             Self::InputChanged => "input-changed",
             Self::WorkerUnfit => "worker-unfit",
+            Self::JobUnfit => "job-unfit",
             Self::Cancelled => "cancelled",
         })
     }

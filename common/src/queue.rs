@@ -4,7 +4,8 @@
 
 use std::{fmt, time::Duration};
 
-use futures::{future::BoxFuture, stream::BoxStream};
+use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture, stream::BoxStream};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Disposition, Exit, Explain},
@@ -67,13 +68,32 @@ impl Explain for QueueError {
 
 /// The bus as coordinator, workers and CLI see it.
 pub trait Bus: fmt::Debug + Send + Sync {
-    /// Puts a task on the queue. Releasing the same digest and release number again within two minutes is harmless.
-    fn release<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<(), QueueError>>;
+    /// Puts tasks on the queue and waits until all are kept. Releasing the same digest and release number again within
+    /// two minutes is harmless.
+    fn release<'a>(&'a self, tasks: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// The next task of these pools, or `None` after `wait`. Earlier pools go first.
-    fn pull<'a>(&'a self, pools: &'a [Pool], wait: Duration) -> BoxFuture<'a, Result<Option<Delivery>, QueueError>>;
+    /// The next tasks of these pools, at most `most` and none after `wait`. Higher bands go first; within a band,
+    /// earlier pools.
+    fn pull<'a>(
+        &'a self,
+        pools: &'a [Pool],
+        most: usize,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Delivery>, QueueError>>;
 
-    /// Removes what is still queued of a job (running deliveries end by [`Control::Cancel`]).
+    /// [`Bus::pull`] of one.
+    fn pull_one<'a>(
+        &'a self,
+        pools: &'a [Pool],
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Option<Delivery>, QueueError>> {
+        self.pull(pools, 1, wait).map_ok(|mut pulled| pulled.pop()).boxed()
+    }
+
+    /// The lease of a delivery by its ticket: for the supervisor of the process that held it and is gone.
+    fn adopt(&self, ticket: &Ticket) -> Box<dyn Lease>;
+
+    /// Removes what is still queued of a job (running deliveries end by [`Control::Stop`]).
     fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
     /// Publishes an event and waits until it is kept.
@@ -106,12 +126,18 @@ impl fmt::Debug for Asked {
     }
 }
 
+/// Names a delivery across processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub String);
+
 /// What a queue implementation gives for one delivery.
 pub trait Lease: fmt::Debug + Send + Sync {
     fn renew(&self) -> BoxFuture<'_, Result<(), QueueError>>;
     /// Removes the task and waits until the broker has confirmed it.
     fn finish(&self) -> BoxFuture<'_, Result<(), QueueError>>;
     fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>>;
+    fn ticket(&self) -> Ticket;
 }
 
 /// A task in the hands of one lane. A delivery that is dropped without [`Delivery::finish`] goes back to the queue when
@@ -128,6 +154,11 @@ impl Delivery {
     #[must_use]
     pub fn new(task: Task, delivered: u64, lease: Box<dyn Lease>) -> Self {
         Self { task, delivered, lease }
+    }
+
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.lease.ticket()
     }
 
     /// Renews the lease. Call it when work has been finished (a batch, a stage), never from a bare timer.

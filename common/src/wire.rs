@@ -58,6 +58,13 @@ pub struct Task {
     pub digest: Digest,
     /// Grows with every release of the same digest; digest and release make the message id.
     pub release: u32,
+    /// Of the leader that released it: whoever has seen a higher one refuses it.
+    pub epoch: u64,
+    pub band: Band,
+    /// The worker that must not take it: it runs it already, or its failure has to be reproduced elsewhere.
+    pub avoid: Option<String>,
+    /// Alone in a fresh process and after a passing canary, so that a failure is evidence against the input.
+    pub alone: bool,
     pub archive: String,
     pub store: String,
     pub out: String,
@@ -72,6 +79,36 @@ pub enum TaskKind {
     Map { shard: ShardSpec },
     /// Make the tables of one match; `inputs` is a key below `out`.
     Reduce { inputs: String, generation: u32 },
+}
+
+/// How urgent a task is: lanes ask for the highest band first.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    SchemaRead,
+    SchemaWrite,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Band {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Band {
+    /// Most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 }
 
 /// Which workers a task is for.
@@ -127,7 +164,30 @@ pub enum EventKind {
         exit: u8,
         /// What the operator can do about it.
         hint: Option<String>,
+        evidence: Evidence,
     },
+}
+
+/// How a failure was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+pub struct Evidence {
+    pub witness: Witness,
+    /// In a fresh process that did nothing else, after its canary had passed.
+    pub alone: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+#[serde(rename_all = "kebab-case")]
+pub enum Witness {
+    /// The stage that failed said so.
+    #[default]
+    Error,
+    /// The lane's process was ended by this signal.
+    Signal(i32),
+    /// The lane's process ended by itself with this code.
+    Exit(i32),
+    /// The lane's process made no progress and was ended.
+    Stalled,
 }
 
 /// Figures of a committed attempt, for display and metrics only; the truth is in the store.
@@ -170,8 +230,10 @@ pub struct LaneState {
 /// Broadcast to all workers.
 #[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite)]
 pub enum Control {
-    /// Stop work that only this job wants.
-    Cancel { job: String },
+    /// Nobody wants this work any more: end it if it is of this release or an earlier one.
+    Stop { epoch: u64, work: Vec<(Digest, u32)> },
+    /// A leader has taken over: tasks and controls of lower epochs are void.
+    Lead { epoch: u64 },
 }
 
 /// Requests to the coordinator; answers are JSON (see [`JobStatus`]), since people read them.
@@ -310,6 +372,10 @@ mod tests {
             job: "j".into(),
             digest: Digest::of_bytes(b"x"),
             release: 3,
+            epoch: 1,
+            band: Band::Low,
+            avoid: Some("w1".into()),
+            alone: true,
             archive: "file:///a".into(),
             store: "file:///s".into(),
             out: "file:///o".into(),

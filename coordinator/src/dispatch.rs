@@ -20,7 +20,7 @@ pub(crate) enum Outgoing {
     /// Take what is queued of a job off the bus.
     Withdraw(JobId),
     /// And stop what runs.
-    Stop(JobId),
+    Stop(JobId, Control),
 }
 
 /// Ends when it is dropped.
@@ -59,11 +59,11 @@ async fn send(bus: &dyn Bus, item: &Outgoing) {
 
 async fn try_send(bus: &dyn Bus, item: &Outgoing) -> Result<(), QueueError> {
     match item {
-        Outgoing::Task(task) => bus.release(task).await,
+        Outgoing::Task(task) => bus.release(std::slice::from_ref(&**task)).await,
         Outgoing::Withdraw(job) => bus.withdraw(job).await,
-        Outgoing::Stop(job) => {
+        Outgoing::Stop(job, control) => {
             bus.withdraw(job).await?;
-            bus.control(&Control::Cancel { job: job.to_string() }).await
+            bus.control(control).await
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use fulltime_common::{
     digest::Digest,
     keys,
-    wire::{Event, EventKind, Hello, JobFailure, JobState, Outcome, Pool, Task, TaskKind},
+    wire::{Band, Event, EventKind, Hello, JobFailure, JobState, Outcome, Pool, Task, TaskKind},
 };
 
 mod entry;
@@ -166,12 +166,24 @@ impl Ledger {
 
     fn release(&mut self, work: &WorkId, now: Now, actions: &mut Vec<Action>) {
         let Some(entry) = self.work.get_mut(work) else { return };
-        let release = entry.next_release(self.policy.epoch, now);
+        let release = entry.next_release(self.policy.first_release, now);
         let Some(Subscriber { job: id, place }) = entry.account().cloned() else { return };
         let Some(job) = self.jobs.get(&id) else { return };
         if let Some(kind) = job.task(place) {
             let (archive, store, out) = job.places();
-            let task = Task { job: id.to_string(), digest: work.digest, release, archive, store, out, kind };
+            let task = Task {
+                job: id.to_string(),
+                digest: work.digest,
+                release,
+                epoch: self.policy.epoch,
+                band: Band::Normal,
+                avoid: None,
+                alone: false,
+                archive,
+                store,
+                out,
+                kind,
+            };
             actions.push(Action::Release(Box::new(task)));
         }
     }
@@ -185,7 +197,7 @@ impl Ledger {
     }
 
     fn heard(&mut self, event: &Event, now: Now, actions: &mut Vec<Action>) {
-        if let EventKind::Failed { disposition, cause, exit, hint } = &event.kind
+        if let EventKind::Failed { disposition, cause, exit, hint, .. } = &event.kind
             && *disposition == fulltime_common::Disposition::WorkerUnfit
         {
             let failure = JobFailure { exit: *exit, cause: cause.clone(), hint: hint.clone() };
@@ -315,7 +327,10 @@ impl Ledger {
             return;
         }
         job.end(JobState::Cancelled, Some(job::cancelled()), now);
-        actions.push(Action::Stop { job: id.clone() });
+        let only = |entry: &Entry| entry.phase == Phase::Out && entry.subscribers.iter().all(|s| s.job == *id);
+        let work = self.work.iter().filter(|(_, entry)| only(entry));
+        let work = work.map(|(work, entry)| (work.digest, entry.release())).collect();
+        actions.push(Action::Stop { job: id.clone(), work });
         self.unsubscribe(id, now, actions);
     }
 

@@ -38,7 +38,7 @@ impl Options {
         let lease = self.lease.into();
         let bus = JetStream::connect_with_lease(&self.nats, lease).await?;
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let policy = Policy { epoch: clock.as_secs() as u32, ..Policy::new(lease) };
+        let policy = Policy { first_release: clock.as_secs() as u32, ..Policy::new(lease) };
         Ok(Service::new(Arc::new(bus), state, policy))
     }
 }

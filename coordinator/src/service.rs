@@ -13,7 +13,7 @@ use fulltime_common::{
     queue::{Asked, Bus, QueueError},
     spec::Registered,
     store::{Store, StoreError},
-    wire::{JobFailure, JobState, Reply, Request},
+    wire::{Control, JobFailure, JobState, Reply, Request},
 };
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
 use tokio::{
@@ -115,6 +115,7 @@ impl Service {
             outs: BTreeMap::new(),
             started: Instant::now(),
             state: self.state.clone(),
+            epoch: self.policy.epoch,
         };
         for registered in unknown_jobs(&self.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)? {
             desk.take_up(&registered, false);
@@ -157,6 +158,7 @@ struct Desk {
     outs: BTreeMap<JobId, String>,
     started: Instant,
     state: Store,
+    epoch: u64,
 }
 
 impl Desk {
@@ -286,7 +288,10 @@ impl Desk {
         let job = match &action {
             Action::Release(task) => return self.dispatch.send(Outgoing::Task(task.clone())),
             Action::Withdraw { job } => return self.dispatch.send(Outgoing::Withdraw(job.clone())),
-            Action::Stop { job } => return self.dispatch.send(Outgoing::Stop(job.clone())),
+            Action::Stop { job, work } => {
+                let stop = Control::Stop { epoch: self.epoch, work: work.clone() };
+                return self.dispatch.send(Outgoing::Stop(job.clone(), stop));
+            }
             Action::Open { job, .. }
             | Action::Check { job, .. }
             | Action::Plan { job, .. }

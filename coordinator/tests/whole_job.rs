@@ -175,7 +175,7 @@ async fn a_cancelled_job_stops_and_stays_dead_after_a_restart() {
     assert_eq!((status.state, status.failure.unwrap().exit), (JobState::Cancelled, Exit::Cancelled as u8));
     assert_eq!(coordinator.ask(cancel).await, Reply::Accepted, "cancelling twice is fine");
     let heard = async {
-        while worker.cancelled.lock().unwrap().is_empty() {
+        while worker.stopped.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     };

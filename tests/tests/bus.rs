@@ -6,7 +6,7 @@ use fulltime_common::{
     Digest,
     plan::{EngineClass, RecordingRef, ShardSpec},
     queue::{Bus, JetStream, MemoryBus},
-    wire::{Control, Event, EventKind, Hello, Pool, Reply, Request, Task, TaskKind},
+    wire::{Band, Control, Event, EventKind, Hello, Pool, Reply, Request, Task, TaskKind},
 };
 use futures::StreamExt as _;
 
@@ -32,7 +32,19 @@ fn task(job: &str, name: &str, engine: Option<&str>) -> Task {
         },
     });
     let place = "file:///x".to_owned();
-    Task { job: job.into(), digest, release: 1, archive: place.clone(), store: place.clone(), out: place, kind }
+    Task {
+        job: job.into(),
+        digest,
+        release: 1,
+        epoch: 1,
+        band: Band::Normal,
+        avoid: None,
+        alone: false,
+        archive: place.clone(),
+        store: place.clone(),
+        out: place,
+        kind,
+    }
 }
 
 fn class(name: &str) -> Pool {
@@ -55,20 +67,20 @@ fn on_both<F: Future<Output = ()>>(story: impl Fn(Arc<dyn Bus>) -> F) {
 fn a_task_goes_to_one_lane_and_is_gone_when_finished() {
     on_both(|bus| async move {
         let pools = [class("onnx-cpu-1.32.0-avx2"), Pool::Any];
-        bus.release(&task("j", "index", None)).await.unwrap();
-        bus.release(&task("j", "shard", Some("onnx-cpu-1.32.0-avx2"))).await.unwrap();
-        bus.release(&task("j", "other", Some("tensorrt"))).await.unwrap();
+        bus.release(&[task("j", "index", None)]).await.unwrap();
+        bus.release(&[task("j", "shard", Some("onnx-cpu-1.32.0-avx2"))]).await.unwrap();
+        bus.release(&[task("j", "other", Some("tensorrt"))]).await.unwrap();
         // The same release twice is one task.
-        bus.release(&task("j", "shard", Some("onnx-cpu-1.32.0-avx2"))).await.unwrap();
-        let first = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        bus.release(&[task("j", "shard", Some("onnx-cpu-1.32.0-avx2"))]).await.unwrap();
+        let first = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         assert!(matches!(first.task.kind, TaskKind::Map { .. }), "the own class goes first");
-        let second = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        let second = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         assert!(matches!(second.task.kind, TaskKind::Index { .. }));
-        assert!(bus.pull(&pools, Duration::from_millis(50)).await.unwrap().is_none(), "other classes are not ours");
+        assert!(bus.pull_one(&pools, Duration::from_millis(50)).await.unwrap().is_none(), "other classes are not ours");
         first.finish().await.unwrap();
         second.finish().await.unwrap();
-        assert!(bus.pull(&pools, LEASE * 2).await.unwrap().is_none(), "finished tasks do not come again");
-        let foreign = bus.pull(&[class("tensorrt")], SOON).await.unwrap().unwrap();
+        assert!(bus.pull_one(&pools, LEASE * 2).await.unwrap().is_none(), "finished tasks do not come again");
+        let foreign = bus.pull_one(&[class("tensorrt")], SOON).await.unwrap().unwrap();
         foreign.finish().await.unwrap();
     });
 }
@@ -77,14 +89,14 @@ fn a_task_goes_to_one_lane_and_is_gone_when_finished() {
 fn a_lease_that_runs_out_goes_to_another_lane_and_progress_keeps_it() {
     on_both(|bus| async move {
         let pools = [Pool::Any];
-        bus.release(&task("j", "a", None)).await.unwrap();
-        let held = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        bus.release(&[task("j", "a", None)]).await.unwrap();
+        let held = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         for _ in 0..4 {
-            assert!(bus.pull(&pools, LEASE / 2).await.unwrap().is_none(), "progress keeps the lease");
+            assert!(bus.pull_one(&pools, LEASE / 2).await.unwrap().is_none(), "progress keeps the lease");
             held.progress().await.unwrap();
         }
         drop(held);
-        let again = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        let again = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         assert_eq!(again.delivered, 2);
         again.finish().await.unwrap();
     });
@@ -94,13 +106,13 @@ fn a_lease_that_runs_out_goes_to_another_lane_and_progress_keeps_it() {
 fn a_task_that_is_given_back_comes_again_after_its_delay() {
     on_both(|bus| async move {
         let pools = [Pool::Any];
-        bus.release(&task("j", "a", None)).await.unwrap();
-        let held = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        bus.release(&[task("j", "a", None)]).await.unwrap();
+        let held = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         held.give_back(Duration::ZERO).await.unwrap();
-        let held = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        let held = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         held.give_back(Duration::from_millis(400)).await.unwrap();
-        assert!(bus.pull(&pools, Duration::from_millis(100)).await.unwrap().is_none());
-        let held = bus.pull(&pools, SOON).await.unwrap().unwrap();
+        assert!(bus.pull_one(&pools, Duration::from_millis(100)).await.unwrap().is_none());
+        let held = bus.pull_one(&pools, SOON).await.unwrap().unwrap();
         assert_eq!(held.delivered, 3);
         held.finish().await.unwrap();
     });
@@ -109,13 +121,13 @@ fn a_task_that_is_given_back_comes_again_after_its_delay() {
 #[test]
 fn a_withdrawn_job_leaves_the_others_alone() {
     on_both(|bus| async move {
-        bus.release(&task("gone.1", "a", None)).await.unwrap();
-        bus.release(&task("stays", "b", None)).await.unwrap();
+        bus.release(&[task("gone.1", "a", None)]).await.unwrap();
+        bus.release(&[task("stays", "b", None)]).await.unwrap();
         bus.withdraw("gone.1").await.unwrap();
-        let left = bus.pull(&[Pool::Any], SOON).await.unwrap().unwrap();
+        let left = bus.pull_one(&[Pool::Any], SOON).await.unwrap().unwrap();
         assert_eq!(left.task.job, "stays");
         left.finish().await.unwrap();
-        assert!(bus.pull(&[Pool::Any], Duration::from_millis(50)).await.unwrap().is_none());
+        assert!(bus.pull_one(&[Pool::Any], Duration::from_millis(50)).await.unwrap().is_none());
     });
 }
 
@@ -141,7 +153,7 @@ fn events_broadcasts_and_questions_arrive() {
             lanes: vec![],
             draining: false,
         };
-        let control = Control::Cancel { job: "j".into() };
+        let control = Control::Stop { epoch: 1, work: vec![(Digest::of_bytes(b"w"), 1)] };
         bus.emit(&event).await.unwrap();
         bus.hello(&hello).await.unwrap();
         bus.control(&control).await.unwrap();

@@ -89,7 +89,7 @@ pub async fn run(shared: Arc<Shared>, asks: Arc<Mutex<mpsc::Receiver<Ask>>>) {
             tokio::time::sleep(PULL).await;
         };
         let pulled = tokio::select! {
-            pulled = shared.bus.pull(&pools, PULL) => pulled,
+            pulled = shared.bus.pull_one(&pools, PULL) => pulled,
             // A broker that does not answer must not keep the worker.
             () = given_up => return,
         };
@@ -115,7 +115,7 @@ async fn handle(shared: &Shared, asks: &Mutex<mpsc::Receiver<Ask>>, delivery: De
         let preparing = async {
             tokio::select! {
                 biased;
-                reason = shared.told_to_end(&delivery.task.job) => Err(reason),
+                reason = shared.told_to_end(&delivery.task) => Err(reason),
                 prepared = prepare(shared, &delivery.task, &pulse, &read) => prepared,
             }
         };
@@ -130,7 +130,7 @@ async fn handle(shared: &Shared, asks: &Mutex<mpsc::Receiver<Ask>>, delivery: De
     let asked = async {
         tokio::select! {
             biased;
-            reason = shared.told_to_end(&delivery.task.job) => Err(reason),
+            reason = shared.told_to_end(&delivery.task) => Err(reason),
             ask = async { asks.lock().await.recv().await } => ask.ok_or(TaskError::PreEmpted),
         }
     };

@@ -64,11 +64,11 @@ impl Lane {
                     (Payload::Bare, TaskKind::Index { recording }) => {
                         let archive = observed_archive(&shared, &delivery.task, &pulse, &read)?;
                         let work = index(&shared, &delivery.task, archive, recording);
-                        shared.unless_told_to_end(&delivery.task.job, work).await
+                        shared.unless_told_to_end(&delivery.task, work).await
                     }
                     (Payload::Bare, TaskKind::Reduce { inputs, .. }) => {
                         let work = reduce(&shared, &delivery.task, inputs, &pulse);
-                        shared.unless_told_to_end(&delivery.task.job, work).await
+                        shared.unless_told_to_end(&delivery.task, work).await
                     }
                     // The fetch stage makes a shard of every map task.
                     (Payload::Bare, TaskKind::Map { .. }) => Err(TaskError::PreEmpted),
@@ -113,7 +113,7 @@ impl Lane {
         tokio::pin!(computing);
         let (computed, told) = tokio::select! {
             computed = &mut computing => (computed, None),
-            reason = self.shared.told_to_end(&task.job) => {
+            reason = self.shared.told_to_end(task) => {
                 // The running batch is finished; a decoder that waits for bytes is woken by their end.
                 halt.store(true, Ordering::Relaxed);
                 fetching.abort();

@@ -114,7 +114,7 @@ mod tests {
     use fulltime_common::{
         Digest,
         queue::{Bus as _, MemoryBus},
-        wire::{Pool, Task, TaskKind},
+        wire::{Band, Pool, Task, TaskKind},
     };
 
     use super::*;
@@ -125,11 +125,22 @@ mod tests {
         let bus = MemoryBus::with_lease(lease);
         let kind = TaskKind::Reduce { inputs: "k".into(), generation: 1 };
         let (archive, store, out) = ("a".into(), "s".into(), "o".into());
-        bus.release(&Task { job: "j".into(), digest: Digest::of_bytes(b"t"), release: 1, archive, store, out, kind })
-            .await
-            .unwrap();
+        let task = Task {
+            epoch: 1,
+            job: "j".into(),
+            digest: Digest::of_bytes(b"t"),
+            release: 1,
+            band: Band::Normal,
+            avoid: None,
+            alone: false,
+            archive,
+            store,
+            out,
+            kind,
+        };
+        bus.release(&[task]).await.unwrap();
         let pools = [Pool::Any];
-        let delivery = bus.pull(&pools, Duration::ZERO).await.unwrap().unwrap();
+        let delivery = bus.pull_one(&pools, Duration::ZERO).await.unwrap().unwrap();
         let pulse = Pulse::default();
         let beating = async {
             loop {
@@ -138,11 +149,11 @@ mod tests {
             }
         };
         let another = tokio::select! {
-            pulled = renewing(&delivery, &pulse, lease, bus.pull(&pools, lease * 4)) => pulled.unwrap(),
+            pulled = renewing(&delivery, &pulse, lease, bus.pull_one(&pools, lease * 4)) => pulled.unwrap(),
             () = beating => None,
         };
         assert!(another.is_none(), "kept for four leases");
-        let another = renewing(&delivery, &pulse, lease, bus.pull(&pools, lease * 40)).await.unwrap();
+        let another = renewing(&delivery, &pulse, lease, bus.pull_one(&pools, lease * 40)).await.unwrap();
         assert_eq!(another.map(|delivery| delivery.delivered), Some(2), "without a beat it goes to the next");
     }
 

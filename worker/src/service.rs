@@ -1,7 +1,7 @@
 //! The worker as a service: what its lanes share, its heartbeat, the controls it obeys, and its end.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use fulltime_common::{
+    Digest,
     error::chain,
     plan::EngineClass,
     process,
@@ -38,8 +39,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest wait, after the word to stop, for what runs to be handed back.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Cancelled jobs remembered, for tasks of theirs that are still on their way.
-const CANCELLED: usize = 1024;
+/// Unwanted tasks remembered, for those that are still on their way.
+const STOPPED: usize = 16_384;
 
 /// A worker that is ready to pull.
 #[derive(Debug)]
@@ -64,7 +65,8 @@ pub struct Shared {
     pub stop: CancellationToken,
     /// Why this worker must not go on, if so.
     pub unfit: Mutex<Option<WorkerError>>,
-    cancelled: watch::Sender<BTreeSet<String>>,
+    /// Work that nobody wants any more, up to which release.
+    stopped: watch::Sender<BTreeMap<Digest, u32>>,
 }
 
 /// What runs the models here, and the class of its results.
@@ -99,7 +101,7 @@ impl Engine {
 /// What a lane shows in the heartbeat.
 #[derive(Debug, Default)]
 pub struct LaneBoard {
-    current: Mutex<Option<(fulltime_common::Digest, String)>>,
+    current: Mutex<Option<(Digest, String)>>,
     frames: AtomicU64,
     total: AtomicU64,
 }
@@ -119,7 +121,7 @@ impl LaneBoard {
         self.total.fetch_add(frames, Ordering::Relaxed);
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<(fulltime_common::Digest, String)>> {
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<(Digest, String)>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,12 +133,13 @@ impl LaneBoard {
 }
 
 impl Shared {
-    /// Comes back when work for this job must end, with the reason.
-    pub async fn told_to_end(&self, job: &str) -> TaskError {
-        let mut cancelled = self.cancelled.subscribe();
+    /// Comes back when this task must end, with the reason.
+    pub async fn told_to_end(&self, task: &Task) -> TaskError {
+        let mut stopped = self.stopped.subscribe();
+        let unwanted = |work: &BTreeMap<Digest, u32>| work.get(&task.digest).is_some_and(|last| task.release <= *last);
         tokio::select! {
             biased;
-            _ = cancelled.wait_for(|jobs| jobs.contains(job)) => TaskError::Cancelled,
+            _ = stopped.wait_for(unwanted) => TaskError::Cancelled,
             () = self.stop.cancelled() => TaskError::PreEmpted,
         }
     }
@@ -144,25 +147,32 @@ impl Shared {
     /// Does `work`, or drops it half-way when it must end.
     pub async fn unless_told_to_end<T>(
         &self,
-        job: &str,
+        task: &Task,
         work: impl Future<Output = Result<T, TaskError>>,
     ) -> Result<T, TaskError> {
         tokio::select! {
             biased;
-            reason = self.told_to_end(job) => Err(reason),
+            reason = self.told_to_end(task) => Err(reason),
             result = work => result,
         }
     }
 
     fn obey(&self, control: Control) {
-        let Control::Cancel { job } = control;
-        info!(job, "the job was cancelled");
-        self.cancelled.send_modify(|jobs| {
-            while jobs.len() >= CANCELLED {
-                jobs.pop_first();
+        match control {
+            Control::Stop { work, .. } => {
+                info!(tasks = work.len(), "told to stop work");
+                self.stopped.send_modify(|stopped| {
+                    for (digest, release) in work {
+                        let last = stopped.entry(digest).or_default();
+                        *last = release.max(*last);
+                    }
+                    while stopped.len() > STOPPED {
+                        stopped.pop_first();
+                    }
+                });
             }
-            jobs.insert(job);
-        });
+            Control::Lead { .. } => {}
+        }
     }
 }
 
@@ -198,7 +208,7 @@ impl Worker {
             watchdog: Watchdog::default(),
             stop: CancellationToken::new(),
             unfit: Mutex::default(),
-            cancelled: watch::Sender::default(),
+            stopped: watch::Sender::default(),
         };
         let lanes = (0..options.lane_count()).map(|_| Arc::default()).collect();
         Self { shared: Arc::new(shared), lanes, stall: options.stall.into() }

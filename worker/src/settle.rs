@@ -7,7 +7,7 @@ use fulltime_common::{
     Disposition,
     error::{Failure, chain},
     queue::Delivery,
-    wire::{Event, EventKind, Outcome, Task, TaskKind},
+    wire::{Event, EventKind, Evidence, Outcome, Task, TaskKind},
 };
 use tracing::{error, info, warn};
 
@@ -62,17 +62,22 @@ impl Shared {
             self.stop.cancel();
         }
         let (exit, cause, hint) = (failure.exit as u8, failure.cause, failure.hint);
-        let said = self.say(&delivery.task, EventKind::Failed { disposition, cause, exit, hint }).await;
+        let said = self
+            .say(&delivery.task, EventKind::Failed { disposition, cause, exit, hint, evidence: Evidence::default() })
+            .await;
         let end = match disposition {
             Disposition::PreEmpted | Disposition::WorkerUnfit => delivery.give_back(Duration::ZERO).await,
             // The ledger has been told and decides what comes next.
-            Disposition::PoisonInput | Disposition::InputChanged | Disposition::Cancelled if said => {
+            Disposition::PoisonInput | Disposition::InputChanged | Disposition::JobUnfit | Disposition::Cancelled
+                if said =>
+            {
                 delivery.finish().await
             }
             Disposition::Transient
             | Disposition::OutOfMemory
             | Disposition::PoisonInput
             | Disposition::InputChanged
+            | Disposition::JobUnfit
             | Disposition::Cancelled => {
                 let after = backoff(delivery.delivered);
                 delivery.give_back(after).await

@@ -115,7 +115,7 @@ async fn what_a_vanished_worker_held_runs_elsewhere() {
     hung(worker.ended).await.unwrap().unwrap();
     ground.release(&task).await;
     // Pulled, and never heard of again.
-    let lost = ground.bus.pull(&[task.pool()], Duration::ZERO).await.unwrap().unwrap();
+    let lost = ground.bus.pull_one(&[task.pool()], Duration::ZERO).await.unwrap().unwrap();
     let _other = ground.start(1).await;
     assert_eq!(ground.committed(task.digest).await.frames, 25);
     drop(lost);
@@ -130,13 +130,13 @@ async fn a_cancelled_job_stops_at_the_next_batch_and_its_later_tasks_are_not_run
     let (running, later) = (ground.shard(&index, 0..4, &worker), ground.shard(&index, 0..2, &worker));
     ground.release(&running).await;
     ground.started().await;
-    ground.bus.control(&Control::Cancel { job: "job".into() }).await.unwrap();
+    ground.bus.control(&Control::Stop { epoch: 1, work: vec![(running.digest, 1), (later.digest, 1)] }).await.unwrap();
     assert_eq!(ground.failed(running.digest).await.0, Disposition::Cancelled);
     ground.release(&later).await;
     assert_eq!(ground.failed(later.digest).await.0, Disposition::Cancelled);
     drop(worker.shutdown);
     hung(worker.ended).await.unwrap().unwrap();
-    assert!(ground.bus.pull(&[later.pool()], Duration::ZERO).await.unwrap().is_none(), "nothing is left of it");
+    assert!(ground.bus.pull_one(&[later.pool()], Duration::ZERO).await.unwrap().is_none(), "nothing is left of it");
     assert!(ground.shard_files().is_empty());
 }
 
@@ -156,7 +156,7 @@ async fn a_worker_that_is_told_to_stop_hands_back_what_runs_and_what_waits() {
     hung(worker.ended).await.unwrap().unwrap();
     for _ in 0..2 {
         let back =
-            ground.bus.pull(&[first.pool()], Duration::ZERO).await.unwrap().expect("at once, not after its lease");
+            ground.bus.pull_one(&[first.pool()], Duration::ZERO).await.unwrap().expect("at once, not after its lease");
         assert_eq!(back.delivered, 2);
     }
     assert!(ground.shard_files().is_empty());
@@ -244,7 +244,7 @@ async fn other_bytes_under_the_same_digest_are_an_incident_that_ends_the_worker(
     let error = hung(worker.ended).await.unwrap().unwrap_err();
     assert_eq!(error.exit(), Exit::Store);
     assert_eq!(ground.object(&key).await, "something else", "evidence is kept");
-    assert!(ground.bus.pull(&[task.pool()], Duration::ZERO).await.unwrap().is_some(), "others may try");
+    assert!(ground.bus.pull_one(&[task.pool()], Duration::ZERO).await.unwrap().is_some(), "others may try");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStre
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError};
+use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Ticket};
 use crate::{
     plan::encode,
     wire::{self, Control, Event, Hello, Pool, Reply, Request, Task},
@@ -132,7 +132,7 @@ impl JetStream {
         Ok(consumer)
     }
 
-    async fn pull_one(&self, pool: &Pool, wait: Duration) -> Result<Option<Delivery>, QueueError> {
+    async fn ask_one(&self, pool: &Pool, wait: Duration) -> Result<Option<Delivery>, QueueError> {
         let consumer = self.consumer(pool).await?;
         let request = consumer.fetch().max_messages(1);
         let request = if wait.is_zero() { request } else { request.expires(wait) };
@@ -191,33 +191,42 @@ fn decoded<T: Send + 'static>(
 }
 
 impl Bus for JetStream {
-    fn release<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<(), QueueError>> {
+    fn release<'a>(&'a self, tasks: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
         async move {
-            let mut headers = HeaderMap::new();
-            headers.insert("Nats-Msg-Id", task.message_id());
-            let bytes = wire::encode(task)?;
-            let ack = self
-                .context
-                .publish_with_headers(subject(&task.pool(), &task.job), headers, bytes.into())
-                .await
-                .map_err(broker("release a task"))?;
-            ack.await.map_err(broker("release a task"))?;
+            // All are on their way before the first answer is waited for.
+            let mut acks = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Msg-Id", task.message_id());
+                let bytes = wire::encode(task)?;
+                let subject = subject(&task.pool(), &task.job);
+                let ack = self.context.publish_with_headers(subject, headers, bytes.into());
+                acks.push(ack.await.map_err(broker("release a task"))?);
+            }
+            for ack in acks {
+                ack.await.map_err(broker("release a task"))?;
+            }
             Ok(())
         }
         .boxed()
     }
 
-    fn pull<'a>(&'a self, pools: &'a [Pool], wait: Duration) -> BoxFuture<'a, Result<Option<Delivery>, QueueError>> {
+    fn pull<'a>(
+        &'a self,
+        pools: &'a [Pool],
+        _most: usize,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Delivery>, QueueError>> {
         async move {
             // First a look at every pool without waiting, in order; then wait on all of them at once. A delivery that
             // arrives on the losing side of the wait goes back to the queue when its lease runs out, so it is taken
             // instead: the waits are joined, and each is short.
             for pool in pools {
-                if let Some(delivery) = self.pull_one(pool, Duration::ZERO).await? {
-                    return Ok(Some(delivery));
+                if let Some(delivery) = self.ask_one(pool, Duration::ZERO).await? {
+                    return Ok(vec![delivery]);
                 }
             }
-            let waits = pools.iter().map(|pool| self.pull_one(pool, wait).boxed());
+            let waits = pools.iter().map(|pool| self.ask_one(pool, wait).boxed());
             let (first, _, rest) = futures::future::select_all(waits).await;
             let mut found = first?;
             // The others have been asked, too: whatever they bring in this instant is handed back at once.
@@ -230,9 +239,13 @@ impl Bus for JetStream {
                     }
                 }
             }
-            Ok(found)
+            Ok(found.into_iter().collect())
         }
         .boxed()
+    }
+
+    fn adopt(&self, ticket: &Ticket) -> Box<dyn Lease> {
+        Box::new(AdoptedLease { client: self.client.clone(), ticket: ticket.clone() })
     }
 
     fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -355,5 +368,41 @@ impl Lease for MessageLease {
 
     fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
         self.answer(AckKind::Nak((!after.is_zero()).then_some(after))).boxed()
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.0.reply.as_deref().unwrap_or_default().to_owned())
+    }
+}
+
+/// The lease of a delivery that another process pulled: its acknowledgement subject is all it takes.
+#[derive(Debug)]
+struct AdoptedLease {
+    client: Client,
+    ticket: Ticket,
+}
+
+impl AdoptedLease {
+    async fn answer(&self, kind: AckKind) -> Result<(), QueueError> {
+        let answered = self.client.request(self.ticket.0.clone(), kind.into());
+        answered.await.map(|_| ()).map_err(broker("answer a delivery"))
+    }
+}
+
+impl Lease for AdoptedLease {
+    fn renew(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.answer(AckKind::Progress).boxed()
+    }
+
+    fn finish(&self) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.answer(AckKind::Ack).boxed()
+    }
+
+    fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.answer(AckKind::Nak((!after.is_zero()).then_some(after))).boxed()
+    }
+
+    fn ticket(&self) -> Ticket {
+        self.ticket.clone()
     }
 }

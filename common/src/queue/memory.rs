@@ -13,8 +13,8 @@ use futures::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError};
-use crate::wire::{Control, Event, Hello, Pool, Reply, Request, Task};
+use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Ticket};
+use crate::wire::{Band, Control, Event, Hello, Pool, Reply, Request, Task};
 
 /// [`Bus`] in memory. Clones are the same bus.
 #[derive(Debug, Clone)]
@@ -80,7 +80,11 @@ impl Shared {
         let now = Instant::now();
         let mut tasks = self.tasks();
         let free = |entry: &Entry| entry.hidden_until.is_none_or(|until| until <= now);
-        let at = pools.iter().find_map(|pool| tasks.entries.iter().position(|e| free(e) && e.task.pool() == *pool))?;
+        let at = Band::ALL.into_iter().find_map(|band| {
+            pools.iter().find_map(|pool| {
+                tasks.entries.iter().position(|e| free(e) && e.task.band == band && e.task.pool() == *pool)
+            })
+        })?;
         let entry = &mut tasks.entries[at];
         entry.delivered += 1;
         entry.hidden_until = Some(now + self.lease);
@@ -103,35 +107,45 @@ fn receive<T: Clone + Send + 'static>(receiver: broadcast::Receiver<T>) -> BoxSt
 }
 
 impl Bus for MemoryBus {
-    fn release<'a>(&'a self, task: &'a Task) -> BoxFuture<'a, Result<(), QueueError>> {
+    fn release<'a>(&'a self, released: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
         let mut tasks = self.shared.tasks();
-        if tasks.seen.insert(task.message_id()) {
-            let id = tasks.next;
-            tasks.next += 1;
-            tasks.entries.push_back(Entry { id, task: task.clone(), delivered: 0, hidden_until: None });
+        for task in released {
+            if tasks.seen.insert(task.message_id()) {
+                let id = tasks.next;
+                tasks.next += 1;
+                tasks.entries.push_back(Entry { id, task: task.clone(), delivered: 0, hidden_until: None });
+            }
         }
         drop(tasks);
         self.shared.changed.notify_waiters();
         futures::future::ready(Ok(())).boxed()
     }
 
-    fn pull<'a>(&'a self, pools: &'a [Pool], wait: Duration) -> BoxFuture<'a, Result<Option<Delivery>, QueueError>> {
+    fn pull<'a>(
+        &'a self,
+        pools: &'a [Pool],
+        most: usize,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Delivery>, QueueError>> {
         async move {
             let end = Instant::now() + wait;
             loop {
                 let changed = self.shared.changed.notified();
-                if let Some(delivery) = self.shared.take(pools) {
-                    return Ok(Some(delivery));
-                }
+                let taken: Vec<_> = std::iter::from_fn(|| self.shared.take(pools)).take(most).collect();
                 let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Ok(None);
+                if !taken.is_empty() || left.is_zero() {
+                    return Ok(taken);
                 }
                 // Leases run out without a notification: look again now and then.
                 let _ = tokio::time::timeout(left.min(Duration::from_millis(20)), changed).await;
             }
         }
         .boxed()
+    }
+
+    fn adopt(&self, ticket: &Ticket) -> Box<dyn Lease> {
+        // A ticket of another bus names nothing, like one of a delivery that is over.
+        Box::new(MemoryLease { id: ticket.0.parse().unwrap_or(u64::MAX), shared: Arc::clone(&self.shared) })
     }
 
     fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -218,5 +232,9 @@ impl Lease for MemoryLease {
 
     fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
         self.hide_until(Instant::now() + after)
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.id.to_string())
     }
 }

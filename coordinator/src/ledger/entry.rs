@@ -15,8 +15,10 @@ use super::{JobId, Now, Place, Step, Verdict};
 pub struct Policy {
     /// Of a delivery, as the bus has it.
     pub lease: Duration,
+    /// Of this leader; see [`fulltime_common::wire::Task::epoch`].
+    pub epoch: u64,
     /// Where release numbers start: seconds at the coordinator's start.
-    pub epoch: u32,
+    pub first_release: u32,
     /// Least number of tasks released and unfinished at once, and how many per lane.
     pub window: usize,
     pub window_per_lane: usize,
@@ -47,6 +49,7 @@ impl Policy {
         Self {
             lease,
             epoch: 0,
+            first_release: 0,
             window: 64,
             window_per_lane: 4,
             transient: 8,
@@ -137,6 +140,11 @@ impl Entry {
         }
     }
 
+    /// The latest release.
+    pub fn release(&self) -> u32 {
+        self.release
+    }
+
     /// The subscriber on whose account it runs.
     pub fn account(&self) -> Option<&Subscriber> {
         self.subscribers.first()
@@ -150,8 +158,8 @@ impl Entry {
 
     /// Release numbers grow with time, too: a coordinator that starts anew, or a job that is submitted again, must not
     /// repeat one within minutes, since the broker would drop the task as a duplicate.
-    pub fn next_release(&mut self, epoch: u32, now: Now) -> u32 {
-        let clock = epoch.wrapping_add(now.as_secs() as u32);
+    pub fn next_release(&mut self, first: u32, now: Now) -> u32 {
+        let clock = first.wrapping_add(now.as_secs() as u32);
         self.release = (self.release + 1).max(clock);
         self.phase = Phase::Out;
         self.since = now;
@@ -187,7 +195,7 @@ impl Entry {
         let (disposition, failure) = match &event.kind {
             EventKind::Started => return self.started(event, policy),
             EventKind::Committed(outcome) => return After::Decide(Verdict::Committed(Box::new(outcome.clone()))),
-            EventKind::Failed { disposition, cause, exit, hint } => {
+            EventKind::Failed { disposition, cause, exit, hint, .. } => {
                 (*disposition, JobFailure { exit: *exit, cause: cause.clone(), hint: hint.clone() })
             }
         };
@@ -197,6 +205,7 @@ impl Entry {
             Disposition::PreEmpted | Disposition::Cancelled => After::Nothing,
             Disposition::Transient => budget(&mut self.transient, policy.transient, failure),
             Disposition::OutOfMemory => budget(&mut self.out_of_memory, policy.out_of_memory, failure),
+            Disposition::JobUnfit => After::Pause(failure),
             Disposition::WorkerUnfit => budget(&mut self.unfit, policy.unfit, failure),
             Disposition::InputChanged => After::Decide(Verdict::GivenUp(failure.cause)),
             Disposition::PoisonInput => {

@@ -4,6 +4,7 @@ use fulltime_common::{
     Disposition, Exit,
     digest::Digest,
     plan::{EngineClass, Gap},
+    wire::Evidence,
     wire::{LaneState, Outcome},
 };
 use proptest::prelude::*;
@@ -152,6 +153,7 @@ fn the_last_unfit_worker_pauses_the_job_within_seconds() {
         cause: "model has another sha256".into(),
         exit: Exit::Model as u8,
         hint: None,
+        evidence: Evidence::default(),
     };
     world.say(&task, "w1", unfit.clone());
     world.deliver(0);

@@ -111,9 +111,10 @@ pub enum Action {
     Withdraw {
         job: JobId,
     },
-    /// Take the job's queued tasks off the bus and stop what runs.
+    /// Take the job's queued tasks off the bus and stop what runs: this work, up to these releases.
     Stop {
         job: JobId,
+        work: Vec<(Digest, u32)>,
     },
 }
 

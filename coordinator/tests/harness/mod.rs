@@ -18,7 +18,7 @@ use fulltime_common::{
     results::{MatchSummary, Part, RecordingSummary, ShardResult},
     spec::{Job, Registered, ShardLength, Unmatched},
     store::Store,
-    wire::{Control, Event, EventKind, Hello, JobStatus, LaneState, Outcome, Reply, Request, Task, TaskKind},
+    wire::{Control, Event, EventKind, Evidence, Hello, JobStatus, LaneState, Outcome, Reply, Request, Task, TaskKind},
 };
 use fulltime_coordinator::{Policy, Service, manifest::Manifest};
 use futures::StreamExt as _;
@@ -124,7 +124,7 @@ impl Coordinator {
         let policy = Policy {
             unfit_grace: Duration::from_millis(200),
             // Distinct between the coordinators of one test, as seconds are between real ones.
-            epoch: rand_epoch(),
+            first_release: first_release(),
             ..Policy::new(LEASE)
         };
         let service = Service::new(Arc::new(bus.clone()), ground.state.clone(), policy);
@@ -184,7 +184,7 @@ impl Drop for Coordinator {
     }
 }
 
-fn rand_epoch() -> u32 {
+fn first_release() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1000, Ordering::Relaxed)
@@ -194,7 +194,7 @@ fn rand_epoch() -> u32 {
 pub struct Worker {
     /// Tasks it has run (not found), by kind.
     pub ran: Arc<Mutex<BTreeMap<&'static str, u32>>>,
-    pub cancelled: Arc<Mutex<Vec<String>>>,
+    pub stopped: Arc<Mutex<Vec<(Digest, u32)>>>,
     /// Shards wait for a permit where there are none left.
     pub shards: Arc<tokio::sync::Semaphore>,
     tasks: Vec<JoinHandle<()>>,
@@ -213,7 +213,7 @@ impl Worker {
 
     /// Runs so many shards and then waits for more permits.
     pub fn with_shards(bus: &MemoryBus, name: &str, shards: usize) -> Self {
-        let (ran, cancelled): (Arc<Mutex<_>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (ran, stopped): (Arc<Mutex<_>>, Arc<Mutex<Vec<(Digest, u32)>>>) = Default::default();
         let shards = Arc::new(tokio::sync::Semaphore::new(shards));
         let engine = EngineClass("made-up".into());
         let lane = Arc::new(Mutex::new(LaneState::default()));
@@ -235,15 +235,16 @@ impl Worker {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        let (control_bus, heard) = (bus.clone(), Arc::clone(&cancelled));
+        let (control_bus, heard) = (bus.clone(), Arc::clone(&stopped));
         let controls = tokio::spawn(async move {
             let mut controls = control_bus.controls().await.unwrap();
-            while let Some(Control::Cancel { job }) = controls.next().await {
-                heard.lock().unwrap().push(job);
+            while let Some(control) = controls.next().await {
+                let Control::Stop { work, .. } = control else { continue };
+                heard.lock().unwrap().extend(work);
             }
         });
         let lane = tokio::spawn(async move { body.run().await });
-        Self { ran, cancelled, shards, tasks: vec![hello, controls, lane] }
+        Self { ran, stopped, shards, tasks: vec![hello, controls, lane] }
     }
 
     pub fn ran(&self, kind: &str) -> u32 {
@@ -267,7 +268,7 @@ impl Body {
     async fn run(self) {
         let pools = [fulltime_common::wire::Pool::Any, fulltime_common::wire::Pool::Class(self.engine.clone())];
         loop {
-            if let Some(delivery) = self.bus.pull(&pools, Duration::from_millis(50)).await.unwrap() {
+            if let Some(delivery) = self.bus.pull_one(&pools, Duration::from_millis(50)).await.unwrap() {
                 self.take(delivery).await;
             }
         }
@@ -306,7 +307,13 @@ impl Body {
             }
             Err((disposition, cause)) => {
                 let exit = if disposition == Disposition::WorkerUnfit { Exit::Model } else { Exit::Store };
-                EventKind::Failed { disposition, cause: cause.into(), exit: exit as u8, hint: None }
+                EventKind::Failed {
+                    disposition,
+                    cause: cause.into(),
+                    exit: exit as u8,
+                    hint: None,
+                    evidence: Evidence::default(),
+                }
             }
         };
         self.emit(&task, kind.clone()).await;

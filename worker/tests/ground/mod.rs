@@ -17,7 +17,7 @@ use fulltime_common::{
     plan::{EngineClass, RecordingRef, ShardSpec},
     queue::{Bus, MemoryBus},
     store::Store,
-    wire::{Event, EventKind, Outcome, Task, TaskKind},
+    wire::{Band, Event, EventKind, Outcome, Task, TaskKind},
 };
 use fulltime_synth::{EncodeOptions, Encoder, testcard};
 use fulltime_worker::{Options, Worker, WorkerError};
@@ -110,7 +110,19 @@ impl Ground {
     pub fn task(&self, digest: Digest, kind: TaskKind) -> Task {
         let url = |name: &str| self.path(name).to_str().unwrap().to_owned();
         let (archive, store, out) = (url("archive"), url("store"), url("out"));
-        Task { job: "job".into(), digest, release: 1, archive, store, out, kind }
+        Task {
+            job: "job".into(),
+            digest,
+            release: 1,
+            epoch: 1,
+            band: Band::Normal,
+            avoid: None,
+            alone: false,
+            archive,
+            store,
+            out,
+            kind,
+        }
     }
 
     /// Has the recording indexed by a worker.
@@ -141,7 +153,7 @@ impl Ground {
     }
 
     pub async fn release(&self, task: &Task) {
-        self.bus.release(task).await.unwrap();
+        self.bus.release(std::slice::from_ref(task)).await.unwrap();
     }
 
     /// The next event about this work that is not its start.

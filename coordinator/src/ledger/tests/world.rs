@@ -13,7 +13,7 @@ use fulltime_common::{
     plan::{
         EngineClass, MatchId, MatchPlan, Placement, PlannedMatch, RecordingPlan, RecordingRef, ReduceInputs, ShardSpec,
     },
-    wire::{Event, EventKind, Hello, LaneState, Outcome, Task, TaskKind},
+    wire::{Event, EventKind, Evidence, Hello, LaneState, Outcome, Task, TaskKind},
 };
 
 use super::super::{Action, Admitted, Figures, Input, Ledger, MatchOutcome, Now, Object, PlanOrder, Policy, job::Job};
@@ -118,7 +118,7 @@ impl World {
                     self.released.push((*task).clone());
                     self.queue.push(*task);
                 }
-                Action::Withdraw { job } | Action::Stop { job } => {
+                Action::Withdraw { job } | Action::Stop { job, .. } => {
                     self.withdrawn.push(job.to_string());
                     self.queue.retain(|task| *task.job != *job);
                 }
@@ -259,7 +259,13 @@ impl World {
 }
 
 pub(super) fn failed(disposition: Disposition, cause: &str) -> EventKind {
-    EventKind::Failed { disposition, cause: cause.into(), exit: Exit::Store as u8, hint: Some("fix it".into()) }
+    EventKind::Failed {
+        disposition,
+        cause: cause.into(),
+        exit: Exit::Store as u8,
+        hint: Some("fix it".into()),
+        evidence: Evidence::default(),
+    }
 }
 
 pub(super) fn name_of(task: &Task) -> String {
