@@ -13,6 +13,7 @@ use std::{
 use fulltime_common::Digest;
 use serde_json::Value;
 
+pub mod cluster;
 pub mod nats;
 pub mod score;
 

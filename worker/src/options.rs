@@ -24,6 +24,9 @@ pub struct Options {
     /// What runs the models.
     #[arg(long, env = "FULLTIME_ENGINE", value_enum, default_value_t)]
     pub engine: EngineChoice,
+    /// Time that the sim engine takes for a picture: for tests and capacity planning.
+    #[arg(long, env = "FULLTIME_SIM_ITEM", value_name = "TIME", default_value = "0s", hide = true)]
+    pub sim_item: humantime::Duration,
     /// How long a task stays with a worker that shows no progress. The same for all workers of a bus.
     #[arg(long, env = "FULLTIME_LEASE", value_name = "TIME", default_value_t = LEASE.into())]
     pub lease: humantime::Duration,

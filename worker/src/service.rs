@@ -77,12 +77,14 @@ pub struct Engine {
 }
 
 impl Engine {
-    fn find(choice: EngineChoice) -> Result<Self, WorkerError> {
-        let kind = match choice {
+    fn find(options: &Options) -> Result<Self, WorkerError> {
+        let kind = match options.engine {
             EngineChoice::Auto | EngineChoice::Onnx => {
                 EngineKind::Onnx { library: process::onnxruntime().ok_or(WorkerError::NoRuntime)? }
             }
-            EngineChoice::Sim => EngineKind::Sim(SimOptions::default()),
+            EngineChoice::Sim => {
+                EngineKind::Sim(SimOptions { per_item: options.sim_item.into(), ..SimOptions::default() })
+            }
         };
         // Decoders may differ in the last bit from release to release, so theirs is part of the class.
         let class = EngineClass(format!("{}-{}", kind.engine_class()?, fulltime_media::decoder_class()));
@@ -183,7 +185,7 @@ impl Worker {
     /// No broker, no runtime, or one that cannot be used.
     pub async fn start(options: &Options) -> Result<Self, WorkerError> {
         // Before the broker: a missing library is the likelier mistake, and no matter of time.
-        let engine = Engine::find(options.engine)?;
+        let engine = Engine::find(options)?;
         let bus = JetStream::connect_with_lease(&options.nats, options.lease()).await?;
         Ok(Self::with(Arc::new(bus), engine, options))
     }
@@ -193,7 +195,7 @@ impl Worker {
     /// # Errors
     /// No runtime, or one that cannot be used.
     pub fn on(bus: Arc<dyn Bus>, options: &Options) -> Result<Self, WorkerError> {
-        Ok(Self::with(bus, Engine::find(options.engine)?, options))
+        Ok(Self::with(bus, Engine::find(options)?, options))
     }
 
     fn with(bus: Arc<dyn Bus>, engine: Engine, options: &Options) -> Self {

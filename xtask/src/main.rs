@@ -35,6 +35,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// A job under random faults (kills, stops, wiped and damaged broker, full disk, clock jumps), its tables compared
+    /// with an undisturbed run's.
+    Chaos {
+        /// Passed on: `--seed S`, `--minutes M`, `--schedules N`, `--json`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Write the JSON schemas of job, pipeline and manifest files to `docs/schema/`.
     Schema,
 }
@@ -60,7 +67,10 @@ fn main() -> ExitCode {
         Task::Setup => setup::all(),
         Task::Demo(options) => setup::all().and_then(|()| demo::run(&options)),
         Task::Test(options) => setup::all().and_then(|()| suites::run(&options)),
-        Task::Bench { name, args } => setup::all().and_then(|()| bench(&name, &args)),
+        Task::Bench { name, args } => {
+            setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
+        }
+        Task::Chaos { args } => setup::all().and_then(|()| built_tool("fulltime-chaos", &args)),
         Task::Schema => setup::all().and_then(|()| schema()),
     };
     match done {
@@ -106,9 +116,9 @@ pub fn run(command: &mut Command, code: u8) -> Outcome {
     Err(Stop { code, cause: format!("`{name}` failed ({status})"), fix: None })
 }
 
-fn bench(name: &str, args: &[String]) -> Outcome {
+fn built_tool(name: &str, args: &[String]) -> Outcome {
     cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])?;
-    run(Command::new(built("fulltime-bench")).arg(name).args(args), 1)
+    run(Command::new(built(name)).args(args), 1)
 }
 
 fn schema() -> Outcome {
