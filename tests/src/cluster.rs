@@ -103,12 +103,16 @@ pub struct Shape {
     /// Virtual time that the sim engine takes for a picture.
     pub sim_item: Duration,
     pub lease: Duration,
+    /// Gives every coordinator and worker a wall clock of its own; see [`Cluster::clock`].
+    pub clocks: bool,
+    /// Puts the output on a file system of its own with so many megabytes, where this process may mount one.
+    pub small_disk: Option<u32>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
         let (sim_item, lease) = (Duration::from_millis(10), Duration::from_secs(2));
-        Self { coordinators: 2, workers: 3, lanes: 1, sim_item, lease }
+        Self { coordinators: 2, workers: 3, lanes: 1, sim_item, lease, clocks: false, small_disk: None }
     }
 }
 
@@ -123,6 +127,28 @@ pub struct Cluster {
     pub broker_files: PathBuf,
     port: u16,
     pub dir: PathBuf,
+    small_disk: Option<SmallDisk>,
+}
+
+/// A mounted file system; gone with its owner.
+#[derive(Debug)]
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where mounting is not allowed.
+    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
+        fs::create_dir_all(at).expect("make a folder");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "none"]).arg(at);
+        let mounted = mount.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 impl Cluster {
@@ -156,11 +182,43 @@ impl Cluster {
             part.env = vec![("FULLTIME_SIM_ITEM".into(), humantime::format_duration(shape.sim_item).to_string())];
             part
         });
+        let small_disk = shape.small_disk.and_then(|size| SmallDisk::mount(&dir.join("out"), size));
         let (coordinators, workers) = (coordinators.collect(), workers.collect());
-        let mut cluster = Self { workers, coordinators, broker, broker_files, port, dir: dir.to_owned() };
+        let mut cluster = Self { workers, coordinators, broker, broker_files, port, dir: dir.to_owned(), small_disk };
+        if shape.clocks && !cluster.set_clocks() {
+            eprintln!("skipped: clock jumps need libfulltime_clock.so beside the binaries");
+        }
         cluster.start_broker();
         cluster.coordinators.iter_mut().chain(&mut cluster.workers).for_each(Part::start);
         cluster
+    }
+
+    fn set_clocks(&mut self) -> bool {
+        let library = binary("fulltime-worker").with_file_name("libfulltime_clock.so");
+        let (dir, there) = (self.dir.clone(), library.is_file());
+        for part in self.coordinators.iter_mut().chain(&mut self.workers).filter(|_| there) {
+            let file = clock_file(&dir, &part.name);
+            fs::write(&file, "0").expect("make a clock");
+            let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+            part.env.push(("LD_PRELOAD".into(), text(&library)));
+            part.env.push(("FULLTIME_CLOCK_FILE".into(), text(&file)));
+        }
+        there
+    }
+
+    /// Sets how many seconds a part's wall clock is off; `false` without clocks of their own.
+    #[must_use]
+    pub fn set_clock(&self, part: &str, seconds: i64) -> bool {
+        let file = clock_file(&self.dir, part);
+        // Renamed into place: a process must never read half a number.
+        let new = file.with_extension("new");
+        file.is_file() && fs::write(&new, seconds.to_string()).and_then(|()| fs::rename(&new, &file)).is_ok()
+    }
+
+    /// Whether the output lies on a small file system of its own.
+    #[must_use]
+    pub fn has_small_disk(&self) -> bool {
+        self.small_disk.is_some()
     }
 
     #[must_use]
@@ -213,6 +271,10 @@ impl Cluster {
         let parts = std::iter::once(&self.broker).chain(&self.coordinators).chain(&self.workers);
         parts.map(|part| format!("=== {}\n{}\n", part.name, part.log())).collect()
     }
+}
+
+fn clock_file(dir: &Path, part: &str) -> PathBuf {
+    dir.join(format!("{part}.clock"))
 }
 
 /// Waits for something that only the file system tells; looks often.

@@ -49,10 +49,10 @@ impl Open {
                 fill(&filler);
             }
             Kind::Clock => {
-                let Some(clock) = clock(cluster, fault.target) else { return false };
-                let day = 24 * 3600;
-                let offset = Rng::with_seed(fault.seed).i64(-day..day);
-                fs::write(clock, offset.to_string()).expect("set a clock");
+                let (name, day) = (victim.name.clone(), 24 * 3600);
+                if !cluster.set_clock(&name, Rng::with_seed(fault.seed).i64(-day..day)) {
+                    return false;
+                }
             }
         }
         self.faults.push((Instant::now() + fault.lasts, fault));
@@ -101,19 +101,13 @@ impl Open {
 
 /// Where the output can be filled up: only if it is a file system of its own.
 fn filler(cluster: &Cluster) -> Option<PathBuf> {
-    cluster.dir.join("small-disk").is_file().then(|| cluster.out().join(".filler"))
+    cluster.has_small_disk().then(|| cluster.out().join(".filler"))
 }
 
 fn fill(path: &Path) {
     let Ok(mut file) = File::create(path) else { return };
     let block = vec![0_u8; 1 << 20];
     while file.write_all(&block).is_ok() {}
-}
-
-/// The file that says how far the wall clock of a part is off.
-fn clock(cluster: &Cluster, target: Target) -> Option<PathBuf> {
-    let path = cluster.dir.join(format!("clock-{}", target.to_string().replace(' ', "-")));
-    path.is_file().then_some(path)
 }
 
 fn damage(storage: &Path, fault: Fault) {

@@ -24,6 +24,8 @@ use verdict::{Tables, Verdict};
 
 /// Longest time that a job may take once nothing is wrong any more.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Megabytes for the results.
+const SMALL_DISK: u32 = 64;
 /// Between two looks at the schedule.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -136,7 +138,9 @@ fn suffer(
     counts: &mut BTreeMap<(&'static str, &'static str), u64>,
 ) -> Outcome {
     let (workers, coordinators) = (options.workers, options.coordinators);
-    let shape = Shape { workers, coordinators, sim_item: Duration::from_millis(12), ..Shape::default() };
+    let sim_item = Duration::from_millis(12);
+    let shape =
+        Shape { workers, coordinators, sim_item, clocks: true, small_disk: Some(SMALL_DISK), ..Shape::default() };
     let mut cluster = Cluster::start(folder, &shape);
     let job = submit(&cluster, archive);
     let begin = Instant::now();
@@ -154,12 +158,7 @@ fn suffer(
         while let Some(fault) = schedule.next_if(|fault| troubled && fault.at <= elapsed) {
             if open.inflict(&mut cluster, fault) {
                 faults += 1;
-                let part = match fault.target {
-                    schedule::Target::Worker(_) => "workers",
-                    schedule::Target::Coordinator(_) => "coordinators",
-                    schedule::Target::Broker => "broker",
-                };
-                *counts.entry((part, fault.kind.name())).or_default() += 1;
+                *counts.entry((fault.target.kind(), fault.kind.name())).or_default() += 1;
             }
         }
         open.relent(&mut cluster, !troubled);

@@ -1,6 +1,6 @@
 //! What will go wrong, and when: drawn from a seed before anything starts, so that a seed is a bug report.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -32,12 +32,13 @@ pub enum Kind {
     Clock,
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Target {
+    /// What the report counts together.
+    pub fn kind(self) -> &'static str {
         match self {
-            Self::Worker(n) => write!(f, "worker {n}"),
-            Self::Coordinator(n) => write!(f, "coordinator {n}"),
-            Self::Broker => write!(f, "broker"),
+            Self::Worker(_) => "workers",
+            Self::Coordinator(_) => "coordinators",
+            Self::Broker => "broker",
         }
     }
 }
