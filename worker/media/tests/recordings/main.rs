@@ -8,6 +8,7 @@
 mod bench;
 mod damage;
 mod formats;
+mod golden;
 mod real_clips;
 mod refusals;
 mod support;
