@@ -1,7 +1,10 @@
 //! `cargo xtask test`: every suite, each timed. All of them use the release profile of the demo, so that nothing is
 //! compiled twice.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 
@@ -27,6 +30,11 @@ const SUITES: [(&str, &[&str]); 5] = [
     ("lints", &["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
 ];
 
+/// Licences, sources and bans of all dependencies, where cargo-deny is installed. Advisories are left to
+/// `cargo deny check`: they change by themselves, and the tests of a commit should not.
+const DEPENDENCIES: (&str, &[&str]) =
+    ("deny", &["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+
 /// What `--full` adds: tests that are marked as ignored because they take long.
 const LONG: [(&str, &[&str]); 1] = [(
     "long",
@@ -37,7 +45,11 @@ pub fn run(options: &Options) -> Outcome {
     let long = if options.full { &LONG[..] } else { &[] };
     let mut times: Vec<(&str, Duration, bool)> = Vec::new();
     let mut failed = None;
-    for (name, args) in SUITES.iter().chain(long) {
+    let deny = cargo_deny();
+    if deny.is_none() {
+        eprintln!("skipped: licences of dependencies (cargo install --locked cargo-deny)");
+    }
+    for (name, args) in SUITES.iter().chain(&deny).chain(long) {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
@@ -60,4 +72,9 @@ pub fn run(options: &Options) -> Outcome {
     let total: Duration = times.iter().map(|(_, time, _)| *time).sum();
     eprintln!("{:<10} {:>8.1}", "total", total.as_secs_f64() / 60.0);
     failed.map_or(Ok(()), Err)
+}
+
+fn cargo_deny() -> Option<(&'static str, &'static [&'static str])> {
+    let version = Command::new("cargo").args(["deny", "--version"]).output();
+    version.is_ok_and(|output| output.status.success()).then_some(DEPENDENCIES)
 }
