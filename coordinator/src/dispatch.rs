@@ -19,8 +19,8 @@ pub(crate) enum Outgoing {
     Task(Box<Task>),
     /// Take what is queued of a job off the bus.
     Withdraw(JobId),
-    /// And stop what runs.
-    Stop(JobId, Control),
+    /// Stop what runs.
+    Stop(Control),
 }
 
 /// Ends when it is dropped.
@@ -61,9 +61,6 @@ async fn try_send(bus: &dyn Bus, item: &Outgoing) -> Result<(), QueueError> {
     match item {
         Outgoing::Task(task) => bus.release(std::slice::from_ref(&**task)).await,
         Outgoing::Withdraw(job) => bus.withdraw(job).await,
-        Outgoing::Stop(job, control) => {
-            bus.withdraw(job).await?;
-            bus.control(control).await
-        }
+        Outgoing::Stop(control) => bus.control(control).await,
     }
 }

@@ -31,7 +31,9 @@ use entry::{After, Entry, Phase, Subscriber};
 pub use entry::{Policy, WorkId};
 use fleet::Fleet;
 use job::Job;
-pub use vocabulary::{Action, Admitted, Figures, Input, MatchOutcome, Object, Past, PlanOrder, RunFigures};
+pub use vocabulary::{
+    Action, Admitted, Attempt, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder, RunFigures,
+};
 
 /// Time since the coordinator started.
 pub type Now = Duration;
@@ -98,11 +100,15 @@ impl Ledger {
             }
             Input::Finished { job, manifest } => self.with(&job, |job| job.finished(manifest, now)),
             Input::Stuck { job, failure } => self.pause(&job, failure, now, &mut actions),
-            Input::Cancel(id) => self.cancel(&id, now, &mut actions),
+            Input::Decide(id, decision) => match decision {
+                Decision::Cancel => self.cancel(&id, now, &mut actions),
+                Decision::Pause | Decision::Resume | Decision::Priority { .. } | Decision::Retry => {}
+            },
+            Input::Recorded { .. } | Input::SplitInto { .. } | Input::Relisted { .. } | Input::Reduced { .. } => {}
             Input::Checked { work, exists } => self.checked(&work, exists, now, &mut actions),
             Input::Heard(event) => self.heard(&event, now, &mut actions),
             Input::Hello(hello) => self.hello(hello, now),
-            Input::Tick => self.tick(now, &mut actions),
+            Input::Tick { .. } => self.tick(now, &mut actions),
         }
         self.choose_engines(now, &mut actions);
         self.fill(now, &mut actions);
@@ -330,6 +336,7 @@ impl Ledger {
         let only = |entry: &Entry| entry.phase == Phase::Out && entry.subscribers.iter().all(|s| s.job == *id);
         let work = self.work.iter().filter(|(_, entry)| only(entry));
         let work = work.map(|(work, entry)| (work.digest, entry.release())).collect();
+        actions.push(Action::Withdraw { job: id.clone() });
         actions.push(Action::Stop { job: id.clone(), work });
         self.unsubscribe(id, now, actions);
     }

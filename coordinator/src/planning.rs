@@ -2,7 +2,10 @@
 //! inputs, look for results. Every object is put once and read back if it was there, so any step may be repeated by
 //! anybody at any time. `service` runs them; what they find goes to the ledger.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fulltime_common::{
     Disposition,
@@ -15,12 +18,13 @@ use fulltime_common::{
     results::MatchSummary,
     spec::Job,
     store::{Put, Store, StoreError},
+    wire::Band,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     cut::{Cutting, cut},
-    ledger::{Admitted, Figures, GENERATION, Object, PlanOrder},
+    ledger::{Admitted, Decision, Figures, GENERATION, Limits, Object, PlanOrder},
     manifest::{Manifest, Quarantined, given_up},
     matching::{Listed, MatchingError, match_list},
 };
@@ -88,13 +92,6 @@ impl PlanError {
     }
 }
 
-/// A decision that outlives every coordinator: `control/{seq}.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "control", rename_all = "kebab-case")]
-pub enum Decision {
-    Cancel,
-}
-
 /// What the registry's job turns out to be.
 #[derive(Debug)]
 pub enum Admission {
@@ -139,6 +136,16 @@ pub async fn admit(id: &str, out: &str) -> Result<Admission, PlanError> {
         map: pipeline.map_digest(),
         reduce: pipeline.reduce_digest(),
         matches: list.matches,
+        revisions: BTreeMap::new(),
+        generation: GENERATION,
+        band: Band::default(),
+        tenant: None,
+        limits: Limits::default(),
+        paused: false,
+        round: 0,
+        attempts: Vec::new(),
+        splits: BTreeMap::new(),
+        finished: BTreeSet::new(),
     };
     Ok(Admission::Run(Arc::new(JobFiles { job, pipeline, out, store }), Box::new(admitted)))
 }
@@ -209,7 +216,7 @@ impl JobFiles {
     /// # Errors
     /// An index that is gone or damaged, a store that cannot be used.
     pub async fn plan(&self, order: &PlanOrder) -> Result<MatchPlan, PlanError> {
-        let PlanOrder { id, engine, pipeline, map, recordings } = order;
+        let PlanOrder { id, engine, pipeline, map, recordings, revision: _ } = order;
         let mut planned = Vec::with_capacity(recordings.len());
         for (placement, index, refused) in recordings {
             let mut recording = RecordingPlan {
@@ -273,7 +280,9 @@ impl JobFiles {
     pub async fn figures(&self, id: &MatchId) -> Result<Figures, PlanError> {
         let (inputs, summary) = self.reduced(id).await?;
         let gaps = given_up(&inputs, &summary).iter().filter(|entry| entry.frames.is_some()).count() as u64;
-        Ok(Figures { detections: summary.detections, gaps })
+        let shards = inputs.recordings.iter().map(|r| r.shards.len() as u64).sum();
+        let (frames, gap_frames, detections) = (summary.frames, summary.gap_frames, summary.detections);
+        Ok(Figures { engine: None, shards, frames, gap_frames, detections, gaps })
     }
 
     /// What a reduce read and what it made.

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::{
     dispatch::{Dispatch, Outgoing},
-    ledger::{Action, Input, JobId, Ledger, Past, Policy},
+    ledger::{Action, Decision, Input, JobId, Ledger, Past, Policy},
     planning::{self, Admission, JobFiles, PlanError},
     steps::carry_out,
 };
@@ -136,7 +136,7 @@ impl Service {
                     Err(error) => warn!(%error, "a step of the coordinator broke off"),
                 },
                 _ = ticks.tick() => {
-                    desk.feed(Input::Tick);
+                    desk.feed(Input::Tick { minute: None });
                     if polled.elapsed() >= POLL {
                         polled = Instant::now();
                         desk.poll();
@@ -182,7 +182,7 @@ impl Desk {
             Message::Cancelled(job, result, asked) => {
                 let reply = match result {
                     Ok(()) => {
-                        self.feed(Input::Cancel(job));
+                        self.feed(Input::Decide(job, Decision::Cancel));
                         Reply::Accepted
                     }
                     Err(error) => Reply::Refused { cause: Failure::from(error).cause },
@@ -288,13 +288,19 @@ impl Desk {
         let job = match &action {
             Action::Release(task) => return self.dispatch.send(Outgoing::Task(task.clone())),
             Action::Withdraw { job } => return self.dispatch.send(Outgoing::Withdraw(job.clone())),
-            Action::Stop { job, work } => {
+            Action::Stop { work, .. } => {
                 let stop = Control::Stop { epoch: self.epoch, work: work.clone() };
-                return self.dispatch.send(Outgoing::Stop(job.clone(), stop));
+                return self.dispatch.send(Outgoing::Stop(stop));
             }
+            // What lies on the bus although it is decided is found to be done by the lane that takes it.
+            Action::Discard { .. } => return,
             Action::Open { job, .. }
             | Action::Check { job, .. }
             | Action::Plan { job, .. }
+            | Action::FindReduced { job, .. }
+            | Action::Record { job, .. }
+            | Action::Split { job, .. }
+            | Action::Relist { job, .. }
             | Action::Freeze { job, .. }
             | Action::Summarise { job, .. }
             | Action::Quarantine { job, .. }

@@ -10,8 +10,12 @@ use crate::{
 /// Does one of the ledger's actions that need a store, and says what came of it.
 pub(crate) async fn carry_out(action: &Action, files: &JobFiles) -> Result<Option<Input>, PlanError> {
     Ok(Some(match action {
-        Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } => return Ok(None),
-        Action::Open { job, at, id } => {
+        Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } | Action::Discard { .. } => return Ok(None),
+        // Not asked for yet.
+        Action::FindReduced { .. } | Action::Record { .. } | Action::Split { .. } | Action::Relist { .. } => {
+            return Ok(None);
+        }
+        Action::Open { job, at, id, .. } => {
             let (plan, inputs) = files.open(id).await?;
             Input::Opened { job: job.clone(), at: *at, plan: plan.map(Box::new), inputs: inputs.map(Box::new) }
         }

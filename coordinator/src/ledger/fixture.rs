@@ -105,7 +105,7 @@ impl Fixture {
 
     pub fn order(&self, engine: EngineClass, pipeline: Digest, map: Digest) -> PlanOrder {
         let recordings = self.recordings.iter().map(|r| (r.placement.clone(), r.index, r.refused.clone())).collect();
-        PlanOrder { id: self.id.clone(), engine, pipeline, map, recordings }
+        PlanOrder { id: self.id.clone(), revision: 0, engine, pipeline, map, recordings }
     }
 
     /// Takes over a plan (whose recordings are those of the match list, in its order). Returns shards and frames.

@@ -122,7 +122,7 @@ impl Job {
     }
 
     pub fn admit(&mut self, admitted: Admitted) {
-        let Admitted { archive, store, out, pipeline, map, reduce, matches } = admitted;
+        let Admitted { archive, store, out, pipeline, map, reduce, matches, .. } = admitted;
         self.tally.matches = matches.len() as u64;
         self.tally.recordings = matches.iter().map(|m| m.recordings.len() as u64).sum();
         self.open_matches = matches.len();
@@ -214,7 +214,7 @@ impl Job {
         let work = match place.step {
             Step::Open => {
                 self.opening += 1;
-                actions.push(Action::Open { job: self.id.clone(), at: place.at, id: fixture.id.clone() });
+                actions.push(Action::Open { job: self.id.clone(), at: place.at, id: fixture.id.clone(), revision: 0 });
                 return None;
             }
             Step::Index { recording } => shared(fixture.recordings.get(recording as usize)?.index),

@@ -52,7 +52,7 @@ fn two_jobs_share_one_run_and_cancelling_one_leaves_it_to_the_other() {
     // Job two has planned the same shards and waits for job one's.
     world.until(|w| w.ledger.work.values().any(|entry| entry.subscribers.len() == 2));
     let shared: Vec<_> = world.released.iter().map(|task| task.digest).collect();
-    world.feed(Input::Cancel("one".into()));
+    world.feed(Input::Decide("one".into(), Decision::Cancel));
     assert_eq!(world.withdrawn, ["one"]);
     let adopted = world.queue.iter().find(|task| shared.contains(&task.digest)).unwrap();
     assert_eq!((adopted.job.as_str(), adopted.release), ("two", 2));
@@ -208,7 +208,7 @@ fn a_lost_task_is_released_again_once_a_lane_stands_idle() {
     for _ in 0..10 {
         world.now += Duration::from_secs(4);
         world.feed(Input::Hello(Hello { lanes: vec![busy.clone()], ..hello("w1", 1, "cpu") }));
-        world.feed(Input::Tick);
+        world.feed(Input::Tick { minute: None });
     }
     assert!(world.pending.is_empty(), "while every lane works, a task may simply be waiting its turn");
     world.pass(Duration::from_secs(1), &["w1"]);
@@ -273,7 +273,7 @@ fn a_cancelled_job_takes_nothing_up_and_hears_nothing() {
     world.submit("j", &SEASON);
     world.until(|w| w.queue.len() >= 2);
     world.work(0, "w1");
-    world.feed(Input::Cancel("j".into()));
+    world.feed(Input::Decide("j".into(), Decision::Cancel));
     let (released, pending) = (world.released.len(), world.pending.len());
     while !world.events.is_empty() {
         world.deliver(0);
@@ -294,6 +294,7 @@ fn an_earlier_plan_and_frozen_inputs_are_taken_as_they_are() {
     let inputs = world.frozen[&("j".to_owned(), 0)].clone();
     let order = PlanOrder {
         id: inputs.id.clone(),
+        revision: 0,
         engine: EngineClass("cpu".into()),
         pipeline: inputs.pipeline,
         map: inputs.pipeline,

@@ -1,10 +1,14 @@
 //! What the ledger is told and what it answers: the inputs and actions that cross its edge, and what they carry.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use fulltime_common::{
     digest::Digest,
-    plan::{EngineClass, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs},
-    wire::{Event, Hello, JobFailure, JobState, Task},
+    error::Disposition,
+    plan::{EngineClass, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs, ShardSpec},
+    wire::{Band, Event, Evidence, Hello, JobFailure, JobState, Task},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{JobId, WorkId};
 use crate::manifest::{Manifest, Quarantined, Totals};
@@ -54,22 +58,55 @@ pub enum Input {
         job: JobId,
         failure: JobFailure,
     },
-    Cancel(JobId),
-    /// Forget a job that is over, so that it can be announced again.
+    /// Somebody decided about a job; the decision is durable already. [`Decision::Retry`] makes a finished job announced
+    /// again: it is to be admitted with its next generation.
+    Decide(JobId, Decision),
+    /// An attempt is durable ([`Action::Record`]): now it counts.
+    Recorded {
+        job: JobId,
+        attempt: Box<Attempt>,
+    },
+    /// The parts that a shard of these was cut into ([`Action::Split`]); one part if it cannot be cut.
+    SplitInto {
+        job: JobId,
+        at: u32,
+        recording: u32,
+        digest: Digest,
+        parts: Vec<ShardSpec>,
+    },
+    /// The recordings of a match as they are now ([`Action::Relist`]).
+    Relisted {
+        job: JobId,
+        at: u32,
+        revision: u32,
+        planned: Box<PlannedMatch>,
+    },
+    /// Whether the result of a whole match exists ([`Action::FindReduced`]).
+    Reduced {
+        job: JobId,
+        at: u32,
+        exists: bool,
+    },
+    /// Forget a job that is over or paused, so that it can be announced again.
     Forget(JobId),
     Heard(Event),
     Hello(Hello),
-    Tick,
+    /// Time goes by. `minute` is the minute of the day in UTC, for run windows.
+    Tick {
+        minute: Option<u16>,
+    },
 }
 
 /// What to do about it.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Read what an earlier run has decided about a match.
+    /// Read what an earlier run has decided about a match: the plan of this revision, the inputs of this generation. A
+    /// plan of an earlier generation counts if it refused no recording.
     Open {
         job: JobId,
         at: u32,
         id: MatchId,
+        revision: u32,
     },
     /// Ask whether a result exists.
     Check {
@@ -90,6 +127,32 @@ pub enum Action {
         at: u32,
         inputs: Box<ReduceInputs>,
     },
+    /// Ask for the result of a whole match, as a run without gaps would make it. Answered by [`Input::Reduced`].
+    FindReduced {
+        job: JobId,
+        at: u32,
+        reduce: Digest,
+    },
+    /// Make a failed attempt that costs budget durable, then say [`Input::Recorded`].
+    Record {
+        job: JobId,
+        attempt: Box<Attempt>,
+    },
+    /// Halve a shard by whole intervals, once and for all. Answered by [`Input::SplitInto`].
+    Split {
+        job: JobId,
+        at: u32,
+        recording: u32,
+        shard: Box<ShardSpec>,
+    },
+    /// A recording is no longer the one that was planned: look at the match's recordings anew, and fix what they are as
+    /// this revision. Answered by [`Input::Relisted`].
+    Relist {
+        job: JobId,
+        at: u32,
+        id: MatchId,
+        revision: u32,
+    },
     /// Read the summary of a reduced match.
     Summarise {
         job: JobId,
@@ -107,14 +170,18 @@ pub enum Action {
         outcomes: Vec<MatchOutcome>,
         run: Box<RunFigures>,
     },
-    /// Take the job's queued tasks off the bus; what runs may end.
+    /// Take the job's queued tasks off the bus; what is leased may end.
     Withdraw {
         job: JobId,
     },
-    /// Take the job's queued tasks off the bus and stop what runs: this work, up to these releases.
+    /// End what runs of this work, up to these releases: nobody wants it any more, or somebody else was faster.
     Stop {
         job: JobId,
         work: Vec<(Digest, u32)>,
+    },
+    /// Take these tasks off the bus, should they still be queued: their work is decided.
+    Discard {
+        tasks: Vec<Task>,
     },
 }
 
@@ -136,7 +203,63 @@ pub struct Admitted {
     pub map: Digest,
     /// Digest of the part of the pipeline that the reduce computes.
     pub reduce: Digest,
+    /// As the latest revision of each has them.
     pub matches: Vec<PlannedMatch>,
+    /// Of matches that were looked at anew: the latest revision.
+    pub revisions: BTreeMap<MatchId, u32>,
+    /// From 1; each retry makes the next.
+    pub generation: u32,
+    pub band: Band,
+    pub tenant: Option<String>,
+    pub limits: Limits,
+    /// Paused by decision.
+    pub paused: bool,
+    /// How many decisions to resume (or retry) there were: attempts of an earlier round cost no infrastructure budget.
+    pub round: u32,
+    /// What earlier leaders recorded, of all generations.
+    pub attempts: Vec<Attempt>,
+    /// Shards that were cut into parts, by digest.
+    pub splits: BTreeMap<Digest, Vec<ShardSpec>>,
+    /// Matches whose summary exists in this generation.
+    pub finished: BTreeSet<MatchId>,
+}
+
+/// What a job may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// Lane hours of committed attempts.
+    pub max_gpu_hours: Option<f64>,
+    /// Minutes of the day (UTC) between which work is released; may wrap around midnight.
+    pub window: Option<(u16, u16)>,
+}
+
+/// A decision about a job that outlives every coordinator: `control/{seq}.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "control", rename_all = "kebab-case")]
+pub enum Decision {
+    Cancel,
+    Pause,
+    Resume,
+    Priority { band: Band },
+    Retry,
+}
+
+/// A failed attempt that costs budget, kept as an object so that the next leader charges it, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub digest: Digest,
+    /// Counts the attempts of this work by this job, from 1, over all generations.
+    pub number: u32,
+    pub generation: u32,
+    pub round: u32,
+    pub release: u32,
+    pub worker: String,
+    /// [`Disposition::PreEmpted`]: the worker vanished.
+    pub disposition: Disposition,
+    pub evidence: Evidence,
+    pub cause: String,
+    pub exit: u8,
+    pub hint: Option<String>,
 }
 
 /// A job that was over already, with what its manifest says.
@@ -165,6 +288,7 @@ impl Past {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanOrder {
     pub id: MatchId,
+    pub revision: u32,
     pub engine: EngineClass,
     pub pipeline: Digest,
     pub map: Digest,
@@ -173,8 +297,13 @@ pub struct PlanOrder {
 }
 
 /// Figures of a match's summary.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
+    /// Of the plan, if it was read: asked of matches that were finished before this leader took over.
+    pub engine: Option<EngineClass>,
+    pub shards: u64,
+    pub frames: u64,
+    pub gap_frames: u64,
     pub detections: u64,
     /// Runs of frames without a result.
     pub gaps: u64,

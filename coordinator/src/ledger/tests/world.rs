@@ -13,10 +13,12 @@ use fulltime_common::{
     plan::{
         EngineClass, MatchId, MatchPlan, Placement, PlannedMatch, RecordingPlan, RecordingRef, ReduceInputs, ShardSpec,
     },
-    wire::{Event, EventKind, Evidence, Hello, LaneState, Outcome, Task, TaskKind},
+    wire::{Band, Event, EventKind, Evidence, Hello, LaneState, Outcome, Task, TaskKind},
 };
 
-use super::super::{Action, Admitted, Figures, Input, Ledger, MatchOutcome, Now, Object, PlanOrder, Policy, job::Job};
+use super::super::{
+    Action, Admitted, Figures, Input, Ledger, Limits, MatchOutcome, Now, Object, PlanOrder, Policy, job::Job,
+};
 
 pub(super) const FRAMES: u32 = 25;
 pub(super) const SHARDS: u32 = 3;
@@ -104,6 +106,16 @@ impl World {
             map: digest,
             reduce: digest,
             matches: matches(names),
+            revisions: BTreeMap::new(),
+            generation: 1,
+            band: Band::Normal,
+            tenant: None,
+            limits: Limits::default(),
+            paused: false,
+            round: 0,
+            attempts: Vec::new(),
+            splits: BTreeMap::new(),
+            finished: BTreeSet::new(),
         };
         self.feed(Input::Announce(job.into()));
         self.feed(Input::Admit(job.into(), Box::new(admitted)));
@@ -118,7 +130,8 @@ impl World {
                     self.released.push((*task).clone());
                     self.queue.push(*task);
                 }
-                Action::Withdraw { job } | Action::Stop { job, .. } => {
+                Action::Stop { .. } | Action::Discard { .. } => {}
+                Action::Withdraw { job } => {
                     self.withdrawn.push(job.to_string());
                     self.queue.retain(|task| *task.job != *job);
                 }
@@ -151,14 +164,21 @@ impl World {
             Action::Summarise { job, at, .. } => {
                 let inputs = &self.frozen[&(job.to_string(), at)];
                 let gaps = inputs.recordings.iter().flat_map(|r| &r.gaps).filter(|g| !g.frames.is_empty()).count();
-                Input::Summarised { job, at, figures: Figures { detections: 7, gaps: gaps as u64 } }
+                Input::Summarised {
+                    job,
+                    at,
+                    figures: Figures { detections: 7, gaps: gaps as u64, ..Figures::default() },
+                }
             }
             Action::Quarantine { .. } => return,
             Action::Finish { job, outcomes, .. } => {
                 self.finished.push(outcomes);
                 Input::Finished { job, manifest: "m".into() }
             }
-            Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } => unreachable!("not kept"),
+            Action::FindReduced { .. } | Action::Record { .. } | Action::Split { .. } | Action::Relist { .. } => return,
+            Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } | Action::Discard { .. } => {
+                unreachable!("not kept")
+            }
         };
         self.feed(input);
     }
@@ -215,7 +235,7 @@ impl World {
         for worker in workers {
             self.feed(Input::Hello(hello(worker, 1, "cpu")));
         }
-        self.feed(Input::Tick);
+        self.feed(Input::Tick { minute: None });
     }
 
     /// Plays on, without accidents, until nothing happens any more.
@@ -288,7 +308,7 @@ pub(super) fn commit_of(task: &Task) -> String {
 }
 
 pub(super) fn plan(order: PlanOrder) -> MatchPlan {
-    let PlanOrder { id, engine, pipeline, map, recordings } = order;
+    let PlanOrder { id, engine, pipeline, map, recordings, revision: _ } = order;
     let recordings = recordings.into_iter().map(|(placement, index, refused)| {
         let shard = |n: u32| ShardSpec {
             recording: placement.recording.clone(),
