@@ -107,6 +107,19 @@ impl Store {
         Self::build(url, false)
     }
 
+    /// As [`Store::open`], with settings of the scheme's store (such as `aws_endpoint`) instead of the environment's.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(
+        url: &str,
+        options: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
+    ) -> Result<Self, StoreError> {
+        let url = resolve_url(url)?;
+        let inner = remote(&url, options).map_err(|source| StoreError::Open { url: url.to_string(), source })?;
+        Ok(Self { url, inner, observer: None })
+    }
+
     /// Opens a place for writing. A folder is created.
     ///
     /// # Errors
@@ -126,7 +139,7 @@ impl Store {
                 }
                 Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(open)?.with_automatic_cleanup(false))
             }
-            _ => remote(&url).map_err(open)?,
+            _ => remote(&url, environment()).map_err(open)?,
         };
         Ok(Self { url, inner, observer: None })
     }
@@ -322,22 +335,32 @@ pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-fn remote(url: &Url) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+/// The usual environment variables are the credentials and settings of every scheme.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value))
+}
+
+fn remote(
+    url: &Url,
+    options: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
+) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     // reqwest is built without a TLS provider of its own; installing ours twice is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let retry = RetryConfig { max_retries: 6, retry_timeout: std::time::Duration::from_secs(60), ..Default::default() };
     match url.scheme() {
         "s3" | "s3a" => {
-            let store = object_store::aws::AmazonS3Builder::from_env()
-                .with_url(url.as_str())
-                .with_retry(retry)
-                .with_conditional_put(object_store::aws::S3ConditionalPut::ETagMatch)
-                .build()?;
+            let mut builder = object_store::aws::AmazonS3Builder::new().with_url(url.as_str()).with_retry(retry);
+            for (key, value) in options {
+                if key.as_ref().starts_with("aws_")
+                    && let Ok(key) = key.as_ref().parse()
+                {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let store = builder.with_conditional_put(object_store::aws::S3ConditionalPut::ETagMatch).build()?;
             Ok(Arc::new(PrefixStore::new(store, url.path().trim_matches('/'))))
         }
         _ => {
-            // Environment variables are the credentials of the other schemes, too.
-            let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
             let (store, path) = object_store::parse_url_opts(url, options)?;
             Ok(Arc::new(PrefixStore::new(store, path)))
         }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub mod cluster;
 pub mod nats;
+pub mod s3;
 pub mod score;
 
 /// Longest time that anything here may take before it counts as hung.

