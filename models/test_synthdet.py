@@ -112,10 +112,10 @@ class Pictures(unittest.TestCase):
 
     def test_a_whole_picture_lies_at_the_top_left_over_grey(self):
         picture, scale = whole(self.recording(), 0)
-        self.assertEqual(scale, 0.5)
-        self.assertTrue((picture[:, 360:] == 114).all())
-        self.assertTrue((picture[:, 150:200, 300:320] > 254).all())
-        self.assertLess(float(picture[:, :149].max()), 1)
+        self.assertEqual(scale, 0.7)
+        self.assertTrue((picture[:, 504:] == 114).all())
+        self.assertTrue((picture[:, 212:278, 422:446] > 254).all())
+        self.assertLess(float(picture[:, :208].max()), 1)
 
     def test_a_window_s_objects_lie_on_its_pixels(self):
         for seed in range(20):

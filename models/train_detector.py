@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, help="fulltime-synth; default: build it")
     parser.add_argument("--matches", type=int, default=80, help="to train on")
     parser.add_argument("--test-matches", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

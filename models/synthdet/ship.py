@@ -40,13 +40,13 @@ strides = {strides}
 """
 
 PIPELINE_TEXT = """\
-# The demo's pipeline: the detector for synthetic matches. Other models come in through a manifest like this one's.
+# The demo's pipeline: the detector for synthetic matches. Other models come in through a manifest like the one named here.
 name = "synthetic matches"
 
 [detect]
 model = "manifest.toml"
-score_threshold = 0.1
-nms_iou = 0.6
+score_threshold = 0.3
+nms_iou = 0.65
 """
 
 
