@@ -178,9 +178,9 @@ impl Cluster {
             let (lanes, cache) = (shape.lanes.to_string(), text(&dir.join("cache").join(&name)));
             let mut args = vec!["--nats", &url, "--name", &name, "--lanes", &lanes, "--lease", &lease];
             args.extend(["--engine", "sim", "--cache", &cache, "--stall", "5s"]);
-            let mut part = Part::new(&name, &binary("fulltime-worker"), &args, &logs);
-            part.env = vec![("FULLTIME_SIM_ITEM".into(), humantime::format_duration(shape.sim_item).to_string())];
-            part
+            let sim = format!("item-ms={}", shape.sim_item.as_millis());
+            args.extend(["--sim", &sim]);
+            Part::new(&name, &binary("fulltime-worker"), &args, &logs)
         });
         let small_disk = shape.small_disk.and_then(|size| SmallDisk::mount(&dir.join("out"), size));
         let (coordinators, workers) = (coordinators.collect(), workers.collect());

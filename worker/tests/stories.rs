@@ -141,8 +141,9 @@ async fn a_cancelled_job_stops_at_the_next_batch_and_its_later_tasks_are_not_run
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_told_to_stop_hands_back_what_runs_and_what_waits() {
+async fn a_worker_without_time_of_grace_hands_back_what_runs_and_what_waits() {
     let mut ground = Ground::new(SLOW).await;
+    ground.flags = vec!["--grace", "0s"];
     ground.record("a.mp4", FRAMES, &small());
     let worker = ground.start(1).await;
     let index = ground.index("a.mp4").await;
@@ -160,6 +161,88 @@ async fn a_worker_that_is_told_to_stop_hands_back_what_runs_and_what_waits() {
         assert_eq!(back.delivered, 2);
     }
     assert!(ground.shard_files().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_finished_within_the_time_of_grace_and_what_waits_goes_back_at_once() {
+    let mut ground = Ground::new(SLOW).await;
+    ground.record("a.mp4", FRAMES, &small());
+    let worker = ground.start(1).await;
+    let index = ground.index("a.mp4").await;
+    let (first, second) = (ground.shard(&index, 0..1, &worker), ground.shard(&index, 1..4, &worker));
+    ground.release(&first).await;
+    ground.started().await;
+    ground.release(&second).await;
+    ground.started().await;
+    drop(worker.shutdown);
+    assert_eq!(ground.failed(second.digest).await.0, Disposition::PreEmpted, "before the first has ended");
+    assert_eq!(ground.committed(first.digest).await.frames, 25);
+    hung(worker.ended).await.unwrap().unwrap();
+    assert!(ground.bus.pull_one(&[first.pool()], Duration::ZERO).await.unwrap().is_some(), "the second is to be had");
+    ground.nothing_left(&first).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_and_words_of_an_earlier_leader_are_void() {
+    let mut ground = Ground::new("").await;
+    ground.record("a.mp4", FRAMES, &small());
+    let worker = ground.start(1).await;
+    let index = ground.index("a.mp4").await;
+    let (mut old, mut new) = (ground.shard(&index, 0..1, &worker), ground.shard(&index, 1..2, &worker));
+    (old.epoch, new.epoch) = (4, 5);
+    ground.bus.control(&Control::Lead { epoch: 5 }).await.unwrap();
+    ground.bus.control(&Control::Stop { epoch: 4, work: vec![(new.digest, 1)] }).await.unwrap();
+    ground.release(&old).await;
+    ground.release(&new).await;
+    assert_eq!(ground.committed(new.digest).await.frames, 25);
+    drop(worker.shutdown);
+    hung(worker.ended).await.unwrap().unwrap();
+    ground.nothing_left(&old).await;
+    assert!(ground.store.head(&keys::store::shard_index(&old.digest)).await.unwrap().is_none(), "it was not run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_must_run_elsewhere_is_left_to_another_worker() {
+    let mut ground = Ground::new("").await;
+    ground.record("a.mp4", FRAMES, &small());
+    let worker = ground.start(1).await;
+    let index = ground.index("a.mp4").await;
+    let mut task = ground.shard(&index, 0..1, &worker);
+    task.avoid = Some("w".into());
+    ground.release(&task).await;
+    let _other = ground.start_named("w2", 1).await;
+    let event = loop {
+        let event = hung(ground.events.next()).await.unwrap();
+        if event.digest == task.digest && matches!(event.kind, EventKind::Committed(_)) {
+            break event;
+        }
+    };
+    assert_eq!(event.worker, "w2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_runs_out_of_memory_is_given_smaller_batches() {
+    let mut ground = Ground::new("").await;
+    ground.record("a.mp4", FRAMES, &small());
+    // Large batches pay, so they are used; the 30th run is long after the warm-up.
+    ground.flags = vec!["--sim", "batch-ms=4"];
+    let worker = ground.start(1).await;
+    let index = ground.index("a.mp4").await;
+    let task = ground.shard(&index, 0..4, &worker);
+    ground.release(&task).await;
+    ground.committed(task.digest).await;
+    drop(worker.shutdown);
+    hung(worker.ended).await.unwrap().unwrap();
+    let whole = ground.shard_files();
+    std::fs::remove_dir_all(ground.path("store/shards")).unwrap();
+
+    ground.flags = vec!["--sim", "batch-ms=4,fault=22:out-of-memory"];
+    let _worker = ground.start(1).await;
+    let mut again = task.clone();
+    again.release = 2;
+    ground.release(&again).await;
+    assert_eq!(ground.committed(task.digest).await.frames, 100);
+    assert!(ground.shard_files() == whole, "and the bytes are the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,6 +327,10 @@ async fn other_bytes_under_the_same_digest_are_an_incident_that_ends_the_worker(
     let error = hung(worker.ended).await.unwrap().unwrap_err();
     assert_eq!(error.exit(), Exit::Store);
     assert_eq!(ground.object(&key).await, "something else", "evidence is kept");
+    let incident: serde_json::Value =
+        ground.store.get_json(&format!("incidents/{}-w.json", task.digest)).await.unwrap().unwrap();
+    assert_eq!(incident["first"], Digest::of_bytes(b"something else").to_string());
+    assert_eq!((&incident["worker"], &incident["key"]), (&"w".into(), &key.as_str().into()));
     assert!(ground.bus.pull_one(&[task.pool()], Duration::ZERO).await.unwrap().is_some(), "others may try");
 }
 
@@ -292,7 +379,7 @@ async fn a_reduce_makes_the_tables_of_a_match_from_its_shards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_was_tampered_with_ends_the_worker_with_its_exit_code() {
+async fn a_model_that_was_tampered_with_is_the_jobs_fault_and_the_worker_lives_on() {
     if fulltime_common::process::onnxruntime().is_none() {
         eprintln!("skipped: ONNX Runtime is not here");
         return;
@@ -300,15 +387,17 @@ async fn a_model_that_was_tampered_with_ends_the_worker_with_its_exit_code() {
     let mut ground = Ground::new("").await;
     ground.engine = "onnx";
     ground.record("a.mp4", FRAMES, &small());
+    ground.record("b.mp4", FRAMES, &small());
     let worker = ground.start(1).await;
     let index = ground.index("a.mp4").await;
     let task = ground.shard(&index, 0..1, &worker);
     ground.store.put(&keys::store::model(&Digest::of_bytes(b"weights")), "tampered").await.unwrap();
     ground.release(&task).await;
     let (disposition, cause, exit) = ground.failed(task.digest).await;
-    assert_eq!((disposition, exit), (Disposition::WorkerUnfit, Exit::Model as u8), "{cause}");
+    assert_eq!((disposition, exit), (Disposition::JobUnfit, Exit::Model as u8), "{cause}");
     assert!(cause.contains("sha256"), "{cause}");
-    assert_eq!(hung(worker.ended).await.unwrap().unwrap_err().exit(), Exit::Model);
+    ground.index("b.mp4").await;
+    ground.nothing_left(&task).await;
 }
 
 /// Prints where the time of a shard goes; the bench of the tests crate measures it in earnest.

@@ -3,6 +3,9 @@
 use clap::{Parser, Subcommand};
 
 mod alone;
+mod dispatch;
+mod scale;
+mod season;
 mod throughput;
 
 #[derive(Debug, Parser)]
@@ -16,6 +19,13 @@ struct Cli {
 enum Bench {
     /// Files to committed tables, against the model alone, decoding alone and the sum of the parts.
     Throughput(throughput::Options),
+    /// Shards a second through their whole life, and the coordinator's memory, with work of no length.
+    Dispatch(dispatch::Options),
+    /// A thousand lanes that come and go: how much of their time becomes results.
+    Scale(scale::Options),
+    /// The lanes of `dispatch`, in a process of their own.
+    #[command(hide = true)]
+    Lanes(dispatch::Lanes),
     /// A part on its own, in a process of its own; prints a JSON object. Started by `throughput`.
     #[command(subcommand, hide = true)]
     Alone(alone::Part),
@@ -24,6 +34,9 @@ enum Bench {
 fn main() {
     match Cli::parse().bench {
         Bench::Throughput(options) => throughput::run(&options),
+        Bench::Dispatch(options) => dispatch::run(&options),
+        Bench::Scale(options) => scale::run(&options),
+        Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
     }
 }
