@@ -235,11 +235,16 @@ pub fn run(archive: &Path, out: &Path, pipeline: &Path, more: &[&str]) -> Ended 
 /// The published tables of a finished job: path below the generation's folder and digest of the bytes.
 #[must_use]
 pub fn tables(result: &Value) -> BTreeMap<String, Digest> {
-    let generation = generation(result);
+    tables_below(&generation(result))
+}
+
+/// As [`tables`], of the generation in this folder.
+#[must_use]
+pub fn tables_below(generation: &Path) -> BTreeMap<String, Digest> {
     let mut found = BTreeMap::new();
     for table in fulltime_common::keys::TABLES {
         for path in files(&generation.join(table)) {
-            let name = path.strip_prefix(&generation).expect("below it").to_string_lossy().into_owned();
+            let name = path.strip_prefix(generation).expect("below it").to_string_lossy().into_owned();
             found.insert(name, Digest::of_bytes(&std::fs::read(&path).expect("read a table")));
         }
     }

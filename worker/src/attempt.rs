@@ -55,7 +55,10 @@ pub struct Attempt {
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("phase", &self.phase()).field("halted", &self.is_halted()).finish_non_exhaustive()
+        f.debug_struct("Attempt")
+            .field("phase", &self.phase())
+            .field("halted", &self.is_halted())
+            .finish_non_exhaustive()
     }
 }
 

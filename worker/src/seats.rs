@@ -126,7 +126,10 @@ mod tests {
         let (archive, store, out) = ("a".into(), "s".into(), "o".into());
         let (job, digest) = (name.to_owned(), Digest::of_bytes(name.as_bytes()));
         let (band, avoid) = (Band::Normal, None);
-        Seat::of(seats, &Task { job, digest, release: 1, epoch: 1, band, avoid, alone: false, archive, store, out, kind })
+        Seat::of(
+            seats,
+            &Task { job, digest, release: 1, epoch: 1, band, avoid, alone: false, archive, store, out, kind },
+        )
     }
 
     #[test]

@@ -99,12 +99,7 @@ impl Worker {
 
     /// A worker whose tasks are run by something else altogether, for benches and tests. Lanes cost next to nothing.
     #[must_use]
-    pub fn with_executor(
-        bus: Arc<dyn Bus>,
-        class: EngineClass,
-        lanes: usize,
-        executor: Arc<dyn Executor>,
-    ) -> Self {
+    pub fn with_executor(bus: Arc<dyn Bus>, class: EngineClass, lanes: usize, executor: Arc<dyn Executor>) -> Self {
         let (name, pace) = (format!("{}-{}", host(), std::process::id()), Pace { lease: LEASE, stall: STALL });
         Self { bus, executor, class, name, lanes: lanes.max(1), pace, grace: Duration::ZERO }
     }
@@ -126,6 +121,13 @@ impl Worker {
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.pace.lease = lease;
+        self
+    }
+
+    /// Another time of grace for what runs when the worker is told to go.
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 

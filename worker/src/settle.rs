@@ -71,7 +71,10 @@ impl Shared {
         }
         if disposition == Disposition::WorkerUnfit {
             // Before the task goes back: this worker must not pull it again.
-            self.unfit.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| WorkerError::unfit(&failure));
+            self.unfit
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| WorkerError::unfit(&failure));
             self.drain.cancel();
             self.hurry.cancel();
         }

@@ -176,9 +176,7 @@ async fn a_stopped_lane_process_is_ended_for_its_stall() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_lane_is_taken_for_out_of_memory_and_a_terminated_one_for_pre_empted() {
-    for (signal, disposition) in
-        [(libc::SIGKILL, Disposition::OutOfMemory), (libc::SIGTERM, Disposition::PreEmpted)]
-    {
+    for (signal, disposition) in [(libc::SIGKILL, Disposition::OutOfMemory), (libc::SIGTERM, Disposition::PreEmpted)] {
         let mut ground = ground(MemoryBus::default(), "", &["--sim", "item-ms=20"]).await;
         let (_worker, tasks) = four(&mut ground, 1).await;
         ground.release(&tasks[0]).await;

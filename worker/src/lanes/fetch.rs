@@ -62,7 +62,9 @@ impl LocalLanes {
             return Err(TaskError::OtherClass { wanted: shard.engine.clone(), ours: ours.clone() });
         }
         let store = self.cache.store(task)?;
-        if attempt.may_exist() && let Some(found) = commit::find(&store, &task.digest).await? {
+        if attempt.may_exist()
+            && let Some(found) = commit::find(&store, &task.digest).await?
+        {
             return Ok(Prepared::Found(found));
         }
         attempt.beat();

@@ -143,7 +143,9 @@ impl LocalLanes {
         let store = input.store.clone();
         let _turn = self.turn(attempt, started).await?;
         // Long enough for the coordinator to have given it to a worker that stood idle.
-        if since.elapsed() > LEASE && let Some(found) = commit::find(&store, &task.digest).await? {
+        if since.elapsed() > LEASE
+            && let Some(found) = commit::find(&store, &task.digest).await?
+        {
             return Ok(found);
         }
         let computed = self.compute(input, attempt).await?;
@@ -255,10 +257,7 @@ impl LocalLanes {
 }
 
 /// Does `work`, or drops it half-way when the attempt is halted.
-async fn unless_halted<T>(
-    attempt: &Attempt,
-    work: impl Future<Output = Result<T, TaskError>>,
-) -> Result<T, TaskError> {
+async fn unless_halted<T>(attempt: &Attempt, work: impl Future<Output = Result<T, TaskError>>) -> Result<T, TaskError> {
     tokio::select! {
         biased;
         () = attempt.halt().cancelled() => Err(TaskError::PreEmpted),

@@ -167,10 +167,9 @@ fn decode(
             Err(_) => ControlFlow::Break(()),
         };
         match decoder.decode(number as usize, &bytes, interval.bytes.start, &mut sink)? {
-            IntervalOutcome::Complete { missing } => gaps.extend(runs(&missing).map(|frames| Gap {
-                frames,
-                reason: NOT_HELD.to_owned(),
-            })),
+            IntervalOutcome::Complete { missing } => {
+                gaps.extend(runs(&missing).map(|frames| Gap { frames, reason: NOT_HELD.to_owned() }))
+            }
             IntervalOutcome::Stopped => break,
             IntervalOutcome::Gap(reason) => {
                 gaps.push(Gap { frames: interval.frames.clone(), reason: reason.to_string() });

@@ -2,11 +2,7 @@
 
 use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
-use fulltime_common::{
-    Disposition, Exit,
-    error::Failure,
-    wire::Witness,
-};
+use fulltime_common::{Disposition, Exit, error::Failure, wire::Witness};
 
 use crate::executor::TaskFailure;
 

@@ -25,14 +25,32 @@ pub enum Order {
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
 pub enum Report {
     /// The first word: the class of this lane's results.
-    Ready { class: String },
+    Ready {
+        class: String,
+    },
     /// The first and last word: there will be no lane.
-    Hopeless { exit: u8, cause: String, hint: Option<String> },
-    Phase { id: u64, phase: Phase },
+    Hopeless {
+        exit: u8,
+        cause: String,
+        hint: Option<String>,
+    },
+    Phase {
+        id: u64,
+        phase: Phase,
+    },
     /// Something was finished, and so many frames since the last beat.
-    Beat { id: u64, frames: u64 },
-    Committed { id: u64, outcome: Outcome },
-    Failed { id: u64, failure: TaskFailure },
+    Beat {
+        id: u64,
+        frames: u64,
+    },
+    Committed {
+        id: u64,
+        outcome: Outcome,
+    },
+    Failed {
+        id: u64,
+        failure: TaskFailure,
+    },
 }
 
 /// A message as a frame.

@@ -74,7 +74,10 @@ enum State {
 
 #[derive(Debug)]
 enum Mail {
-    Run { id: u64, assignment: Assignment },
+    Run {
+        id: u64,
+        assignment: Assignment,
+    },
     Halt(u64),
     /// Nobody waits for it any more, and it must not go on.
     Abandon(u64),
@@ -105,7 +108,8 @@ impl Lane {
     pub fn start(program: Program, fresh: bool) -> Self {
         let (mail, received) = mpsc::unbounded_channel();
         let (state, seen) = watch::channel(State::Starting);
-        let keeper = Keeper { program, fresh, mail: received, state, held: BTreeMap::new(), ready: false, worked: false };
+        let keeper =
+            Keeper { program, fresh, mail: received, state, held: BTreeMap::new(), ready: false, worked: false };
         tokio::spawn(keeper.run());
         Self { mail, state: seen }
     }

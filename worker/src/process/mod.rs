@@ -15,11 +15,7 @@ use fulltime_common::{
     process::end_with_parent,
     wire::{Outcome, Task},
 };
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 
 use crate::{
     attempt::Attempt,

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::{
-        fd::AsFd as _,
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd as _, unix::net::UnixStream},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},

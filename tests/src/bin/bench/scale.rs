@@ -167,7 +167,7 @@ pub fn run(options: &Options) {
     for rented in &fleet {
         rented.kill.cancel();
     }
-    up += leaving.into_iter().chain(fleet).map(|rented| rented.end(&figures)).sum();
+    up += leaving.into_iter().chain(fleet).map(|rented| rented.end(&figures)).sum::<Duration>();
     follower.join().expect("the job finished");
 
     let useful = Duration::from_micros(figures.useful_us.load(Ordering::Relaxed)).as_secs_f64();

@@ -14,7 +14,7 @@ use std::{
 
 use fastrand::Rng;
 use fulltime_common::{
-    Digest, Disposition, Exit,
+    Disposition, Exit,
     index::{Access, Codec, Interval, Packets, RecordingIndex},
     keys,
     plan::{RecordingRef, ReduceInputs, ShardSpec},

@@ -59,10 +59,7 @@ mod tests {
             per_item: Duration::from_millis(5),
             item_bytes: 100,
             memory_bytes: Some(4000),
-            faults: vec![
-                Fault { run: 12, what: FaultKind::Hang },
-                Fault { run: 3, what: FaultKind::OutOfMemory },
-            ],
+            faults: vec![Fault { run: 12, what: FaultKind::Hang }, Fault { run: 3, what: FaultKind::OutOfMemory }],
             ..SimOptions::default()
         };
         assert_eq!(read, expected);
