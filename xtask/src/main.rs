@@ -116,8 +116,14 @@ pub fn run(command: &mut Command, code: u8) -> Outcome {
     Err(Stop { code, cause: format!("`{name}` failed ({status})"), fix: None })
 }
 
+/// Builds everything, then runs one of the tests' programs.
 fn built_tool(name: &str, args: &[String]) -> Outcome {
-    cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])?;
+    // The libraries, too: one of them is preloaded into processes under test.
+    cargo(&["build", "--quiet", "--release", "--workspace", "--bins", "--lib"])?;
+    tool(name, &args.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+pub fn tool(name: &str, args: &[&str]) -> Outcome {
     run(Command::new(built(name)).args(args), 1)
 }
 

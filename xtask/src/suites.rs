@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use crate::{Outcome, cargo};
+use crate::{Outcome, cargo, tool};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -30,6 +30,10 @@ const SUITES: [(&str, &[&str]); 5] = [
     ("lints", &["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
 ];
 
+/// Fault schedules that every run goes through: a few seeds, under three minutes.
+const CHAOS: (&str, &[&str]) =
+    ("chaos", &["--seed", "1", "--schedules", "6", "--minutes", "2.5", "--faults-for", "12"]);
+
 /// Licences, sources and bans of all dependencies, where cargo-deny is installed. Advisories are left to
 /// `cargo deny check`: they change by themselves, and the tests of a commit should not.
 const DEPENDENCIES: (&str, &[&str]) =
@@ -49,13 +53,16 @@ pub fn run(options: &Options) -> Outcome {
     if deny.is_none() {
         eprintln!("skipped: licences of dependencies (cargo install --locked cargo-deny)");
     }
-    for (name, args) in SUITES.iter().chain(&deny).chain(long) {
+    for (name, args) in SUITES.iter().chain([&CHAOS]).chain(&deny).chain(long) {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
         eprintln!("== {name}");
         let started = Instant::now();
-        let outcome = cargo(args);
+        let outcome = match *name {
+            "chaos" => tool("fulltime-chaos", args),
+            _ => cargo(args),
+        };
         times.push((name, started.elapsed(), outcome.is_ok()));
         if let Err(stop) = outcome {
             failed = Some(stop);
