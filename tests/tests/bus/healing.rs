@@ -16,7 +16,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use crate::ground::{LEASE, MOMENT, SOON, class, connect, event, runtime, task};
 
 /// Tries until it works, as every caller of a bus does.
-async fn until_it_works<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(attempt: impl Fn() -> F) -> T {
+pub async fn until_it_works<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(attempt: impl Fn() -> F) -> T {
     let trying = async {
         loop {
             match attempt().await {
@@ -41,7 +41,7 @@ async fn one_task(lane: &dyn Bus, pools: &[Pool]) -> Task {
 }
 
 /// Reads events as a coordinator does: opens the stream again when it ends.
-async fn next_event(bus: &dyn Bus, events: &mut BoxStream<'static, Event>) -> Event {
+pub async fn next_event(bus: &dyn Bus, events: &mut BoxStream<'static, Event>) -> Event {
     loop {
         match tokio::time::timeout(SOON, events.next()).await.expect("an event or the end of the stream, not silence") {
             Some(event) => return event,
@@ -51,7 +51,7 @@ async fn next_event(bus: &dyn Bus, events: &mut BoxStream<'static, Event>) -> Ev
 }
 
 /// Puts one task of each pool through the bus.
-async fn work_goes_on(
+pub async fn work_goes_on(
     coordinator: &Arc<dyn Bus>,
     lane: &Arc<dyn Bus>,
     events: &mut BoxStream<'static, Event>,
