@@ -1,5 +1,5 @@
 //! The bus: a work queue of tasks with leases, a kept stream of events, and broadcasts. JetStream in production, memory
-//! in tests; both promise the same (see `queue/conformance` in the tests): a task is delivered to one lane at a time, a
+//! in tests; both promise the same (see `tests/tests/bus.rs`): a task is delivered to one lane at a time, a
 //! delivery whose lease runs out is delivered again, only a finished delivery is gone.
 
 use std::{fmt, time::Duration};
@@ -8,6 +8,7 @@ use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture, stream::BoxS
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    digest::Digest,
     error::{Disposition, Exit, Explain},
     wire::{Control, Event, Hello, Pool, Reply, Request, Task, WireError},
 };
@@ -96,11 +97,28 @@ pub trait Bus: fmt::Debug + Send + Sync {
     /// Removes what is still queued of a job (running deliveries end by [`Control::Stop`]).
     fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>>;
 
+    /// Removes what is still queued of these pieces of a job's work, whatever their release: they are decided.
+    fn discard<'a>(&'a self, job: &'a str, work: &'a [Digest]) -> BoxFuture<'a, Result<(), QueueError>>;
+
     /// Publishes an event and waits until it is kept.
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), QueueError>>;
 
-    /// Events from now on.
+    /// Events from now on, without a gap. Ends when that cannot be held (the broker has lost what it kept): whoever
+    /// reads opens it again and looks into the store for what it has missed.
     fn events(&self) -> BoxFuture<'_, Result<BoxStream<'static, Event>, QueueError>>;
+
+    /// How many remarkable things the broker has recorded: deliveries handed back, terminated, or made too often.
+    fn advisories(&self) -> BoxFuture<'_, Result<u64, QueueError>>;
+
+    /// The leader's register, `None` where nobody has claimed it (or the broker has lost it).
+    fn leader(&self) -> BoxFuture<'_, Result<Option<Register>, QueueError>>;
+    /// Writes the register if it still stands at `expected` (`None`: where nothing is). The new revision, or `None` when
+    /// the race is lost. After an error either may be the case: read the register.
+    fn claim<'a>(
+        &'a self,
+        expected: Option<u64>,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<u64>, QueueError>>;
 
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>>;
     fn hellos(&self) -> BoxFuture<'_, Result<BoxStream<'static, Hello>, QueueError>>;
@@ -124,6 +142,14 @@ impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").field("request", &self.request).finish_non_exhaustive()
     }
+}
+
+/// The leader's register: who leads, in the leader's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// Grows with every claim, and never comes twice, even where the broker lost its disk in between.
+    pub revision: u64,
+    pub value: Vec<u8>,
 }
 
 /// Names a delivery across processes.

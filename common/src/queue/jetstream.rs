@@ -1,66 +1,61 @@
-//! The bus over NATS: a work-queue stream of tasks, a limits stream of events, core subjects for what may be lost.
+//! The bus over NATS: a work-queue stream of tasks, limits streams of events and advisories, a register for the leader,
+//! core subjects for what may be lost. Nothing here is precious: every operation makes again what the broker has lost.
 
-use std::{collections::HashMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, HeaderMap,
-    jetstream::{
-        self, AckKind, Message,
-        consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
-        stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
-    },
+    Client, HeaderMap, RequestErrorKind,
+    jetstream::{AckKind, Message},
 };
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
-use tokio::sync::Mutex;
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use tracing::warn;
 
-use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Ticket};
+use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Register, Ticket};
 use crate::{
-    plan::encode,
+    digest::Digest,
     wire::{self, Control, Event, Hello, Pool, Reply, Request, Task},
 };
 
-const TASKS: &str = "FULLTIME_TASKS";
-const EVENTS: &str = "FULLTIME_EVENTS";
+mod ask;
+mod follow;
+mod puller;
+mod register;
+mod streams;
+
+use puller::Puller;
+use streams::{ADVISORIES, Streams, TASKS};
+
 const HELLO: &str = "fulltime.hello";
 const CONTROL: &str = "fulltime.control";
 const API: &str = "fulltime.api";
 /// How long the CLI waits for the coordinator.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long anything waits for the broker.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Messages of one call that are under way at once.
+const UNDER_WAY: usize = 500;
 
-/// [`Bus`] over NATS JetStream.
+/// [`Bus`] over NATS `JetStream`.
 #[derive(Debug)]
 pub struct JetStream {
     client: Client,
-    context: jetstream::Context,
-    lease: Duration,
-    tasks: Stream,
-    /// Durable consumers by pool, made on first use.
-    consumers: Mutex<HashMap<Pool, PullConsumer>>,
+    streams: Arc<Streams>,
+    puller: Puller,
 }
 
 fn broker<E: Into<Box<dyn std::error::Error + Send + Sync>>>(action: &'static str) -> impl Fn(E) -> QueueError {
     move |source| QueueError::Broker { action, source: source.into() }
 }
 
-/// A pool as one subject token.
-fn token(pool: &Pool) -> String {
-    match pool {
-        Pool::Any => "any".to_owned(),
-        Pool::Class(class) => encode(&class.0).replace('.', "%2E"),
-    }
-}
-
-/// Tasks of one pool and job share a subject, so that a job can be withdrawn by filter.
-fn subject(pool: &Pool, job: &str) -> String {
-    format!("fulltime.task.{}.{}", token(pool), encode(job).replace('.', "%2E"))
-}
-
 impl JetStream {
     /// Connects, and makes the streams where they are missing.
     ///
     /// # Errors
-    /// No server there, or one without JetStream.
+    /// No server there, or one without `JetStream`.
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
         Self::connect_with_lease(url, LEASE).await
     }
@@ -73,95 +68,39 @@ impl JetStream {
         let client = async_nats::ConnectOptions::new()
             .name("fulltime")
             .connection_timeout(Duration::from_secs(3))
+            .request_timeout(Some(PATIENCE))
+            // A broker that comes back is found within a second: failover is short.
+            .reconnect_delay_callback(|attempts| Duration::from_millis(50 * attempts.min(20) as u64))
             .connect(url)
             .await
             .map_err(|source| QueueError::Connect { url: url.to_owned(), source })?;
-        let context = jetstream::new(client.clone());
-        let tasks = context
-            .get_or_create_stream(Config {
-                name: TASKS.to_owned(),
-                subjects: vec!["fulltime.task.>".to_owned()],
-                retention: RetentionPolicy::WorkQueue,
-                discard: DiscardPolicy::New,
-                storage: StorageType::File,
-                duplicate_window: Duration::from_secs(120),
-                ..Default::default()
-            })
-            .await
-            .map_err(broker("create the task stream"))?;
-        context
-            .get_or_create_stream(Config {
-                name: EVENTS.to_owned(),
-                subjects: vec!["fulltime.event.>".to_owned()],
-                retention: RetentionPolicy::Limits,
-                discard: DiscardPolicy::Old,
-                storage: StorageType::File,
-                max_age: Duration::from_secs(24 * 3600),
-                max_bytes: 1 << 30,
-                ..Default::default()
-            })
-            .await
-            .map_err(broker("create the event stream"))?;
-        Ok(Self { client, context, lease, tasks, consumers: Mutex::default() })
+        let streams = Arc::new(Streams::new(client.clone(), lease));
+        streams.ensure(0).await?;
+        let puller = Puller::start(Arc::clone(&streams));
+        Ok(Self { client, streams, puller })
     }
 
-    async fn consumer(&self, pool: &Pool) -> Result<PullConsumer, QueueError> {
-        let mut consumers = self.consumers.lock().await;
-        if let Some(consumer) = consumers.get(pool) {
-            return Ok(consumer.clone());
-        }
-        // Consumer names allow neither dots nor percent signs.
-        let name = token(pool).replace('%', "_");
-        let consumer = self
-            .tasks
-            .get_or_create_consumer(
-                &name,
-                pull::Config {
-                    durable_name: Some(name.clone()),
-                    filter_subject: format!("fulltime.task.{}.*", token(pool)),
-                    ack_policy: AckPolicy::Explicit,
-                    ack_wait: self.lease,
-                    max_deliver: -1,
-                    max_ack_pending: 20_000,
-                    ..Default::default()
-                },
-            )
-            .await
-            .map_err(broker("create a consumer"))?;
-        consumers.insert(pool.clone(), consumer.clone());
-        Ok(consumer)
-    }
-
-    async fn ask_one(&self, pool: &Pool, wait: Duration) -> Result<Option<Delivery>, QueueError> {
-        let consumer = self.consumer(pool).await?;
-        let request = consumer.fetch().max_messages(1);
-        let request = if wait.is_zero() { request } else { request.expires(wait) };
-        let batch = match request.messages().await {
-            Ok(batch) => batch,
-            Err(error) => {
-                // The consumer may be gone with the broker's disk: make it again next time.
-                self.consumers.lock().await.remove(pool);
-                return Err(broker("pull")(error));
+    async fn publish(&self, action: &'static str, subject: String, id: Option<String>, bytes: Vec<u8>) -> Result<(), QueueError> {
+        let bytes = bytes::Bytes::from(bytes);
+        let attempt = || async {
+            let mut headers = HeaderMap::new();
+            if let Some(id) = &id {
+                headers.insert("Nats-Msg-Id", id.as_str());
             }
+            let published = self.streams.context.publish_with_headers(subject.clone(), headers, bytes.clone());
+            published.await.map_err(broker(action))?.await.map_err(broker(action))?;
+            Ok(())
         };
-        let mut batch = std::pin::pin!(batch);
-        while let Some(message) = batch.next().await {
-            let message = message.map_err(|source| QueueError::Broker { action: "pull", source })?;
-            match wire::decode::<Task>(&message.payload) {
-                Ok(task) => {
-                    let delivered = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
-                    return Ok(Some(Delivery::new(task, delivered, Box::new(MessageLease(message)))));
-                }
-                Err(error) => {
-                    warn!(%error, "dropped a task that this version cannot read");
-                    message
-                        .ack_with(AckKind::Term)
-                        .await
-                        .map_err(|source| QueueError::Broker { action: "drop", source })?;
-                }
-            }
-        }
-        Ok(None)
+        self.streams.healing(attempt).await
+    }
+
+    async fn purge(&self, action: &'static str, filter: String) -> Result<(), QueueError> {
+        let attempt = || async {
+            let tasks = self.streams.context.get_stream_no_info(TASKS).await.map_err(broker(action))?;
+            tasks.purge().filter(filter.clone()).await.map_err(broker(action))?;
+            Ok(())
+        };
+        self.streams.healing(attempt).await
     }
 
     async fn broadcasts<T: Send + 'static>(
@@ -170,6 +109,8 @@ impl JetStream {
         decode: fn(&[u8]) -> Result<T, wire::WireError>,
     ) -> Result<BoxStream<'static, T>, QueueError> {
         let subscriber = self.client.subscribe(subject).await.map_err(broker("subscribe"))?;
+        // Heard from now on: by whoever speaks after this.
+        self.client.flush().await.map_err(broker("subscribe"))?;
         Ok(decoded(subscriber.map(|message| message.payload), decode))
     }
 
@@ -192,96 +133,63 @@ fn decoded<T: Send + 'static>(
 
 impl Bus for JetStream {
     fn release<'a>(&'a self, tasks: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
-        async move {
-            // All are on their way before the first answer is waited for.
-            let mut acks = Vec::with_capacity(tasks.len());
-            for task in tasks {
-                let mut headers = HeaderMap::new();
-                headers.insert("Nats-Msg-Id", task.message_id());
-                let bytes = wire::encode(task)?;
-                let subject = subject(&task.pool(), &task.job);
-                let ack = self.context.publish_with_headers(subject, headers, bytes.into());
-                acks.push(ack.await.map_err(broker("release a task"))?);
-            }
-            for ack in acks {
-                ack.await.map_err(broker("release a task"))?;
-            }
-            Ok(())
-        }
-        .boxed()
+        let sent = tasks.iter().map(move |task| async move {
+            let bytes = wire::encode(task)?;
+            self.publish("release a task", streams::task_subject(task), Some(task.message_id()), bytes).await
+        });
+        // In their order, and many on their way before the first answer is there.
+        stream::iter(sent).buffered(UNDER_WAY).try_collect().boxed()
     }
 
     fn pull<'a>(
         &'a self,
         pools: &'a [Pool],
-        _most: usize,
+        most: usize,
         wait: Duration,
     ) -> BoxFuture<'a, Result<Vec<Delivery>, QueueError>> {
-        async move {
-            // First a look at every pool without waiting, in order; then wait on all of them at once. A delivery that
-            // arrives on the losing side of the wait goes back to the queue when its lease runs out, so it is taken
-            // instead: the waits are joined, and each is short.
-            for pool in pools {
-                if let Some(delivery) = self.ask_one(pool, Duration::ZERO).await? {
-                    return Ok(vec![delivery]);
-                }
-            }
-            let waits = pools.iter().map(|pool| self.ask_one(pool, wait).boxed());
-            let (first, _, rest) = futures::future::select_all(waits).await;
-            let mut found = first?;
-            // The others have been asked, too: whatever they bring in this instant is handed back at once.
-            for other in rest {
-                if let Some(Ok(Some(delivery))) = other.now_or_never() {
-                    if found.is_none() {
-                        found = Some(delivery);
-                    } else {
-                        delivery.give_back(Duration::ZERO).await?;
-                    }
-                }
-            }
-            Ok(found.into_iter().collect())
-        }
-        .boxed()
+        self.puller.pull(pools, most, wait).boxed()
     }
 
     fn adopt(&self, ticket: &Ticket) -> Box<dyn Lease> {
-        Box::new(AdoptedLease { client: self.client.clone(), ticket: ticket.clone() })
+        Box::new(AckLease { client: self.client.clone(), ticket: ticket.clone() })
     }
 
     fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
-        async move {
-            let filter = format!("fulltime.task.*.{}", encode(job).replace('.', "%2E"));
-            self.tasks.purge().filter(filter).await.map_err(broker("withdraw a job"))?;
-            Ok(())
-        }
-        .boxed()
+        self.purge("withdraw a job", streams::job_filter(job)).boxed()
+    }
+
+    fn discard<'a>(&'a self, job: &'a str, work: &'a [Digest]) -> BoxFuture<'a, Result<(), QueueError>> {
+        let purged = work.iter().map(move |digest| self.purge("discard work", streams::work_filter(job, digest)));
+        stream::iter(purged).buffer_unordered(UNDER_WAY).try_collect().boxed()
     }
 
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), QueueError>> {
-        async move {
-            let subject = format!("fulltime.event.{}", encode(&event.job).replace('.', "%2E"));
-            let bytes = wire::encode(event)?;
-            let ack = self.context.publish(subject, bytes.into()).await.map_err(broker("emit an event"))?;
-            ack.await.map_err(broker("emit an event"))?;
-            Ok(())
-        }
-        .boxed()
+        async move { self.publish("emit an event", streams::event_subject(&event.job), None, wire::encode(event)?).await }
+            .boxed()
     }
 
     fn events(&self) -> BoxFuture<'_, Result<BoxStream<'static, Event>, QueueError>> {
-        async move {
-            let stream = self.context.get_stream(EVENTS).await.map_err(broker("open the event stream"))?;
-            let consumer = stream
-                .create_consumer(pull::OrderedConfig { deliver_policy: DeliverPolicy::New, ..Default::default() })
-                .await
-                .map_err(broker("follow events"))?;
-            let messages = consumer.messages().await.map_err(broker("follow events"))?;
-            let payloads = messages.filter_map(|message| async move {
-                message.inspect_err(|error| warn!(%error, "event stream stumbled")).ok().map(|m| m.message.payload)
-            });
-            Ok(decoded(payloads, wire::decode::<Event>))
-        }
-        .boxed()
+        follow::follow(Arc::clone(&self.streams)).boxed()
+    }
+
+    fn advisories(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        let attempt = || async {
+            let stream = self.streams.context.get_stream(ADVISORIES).await.map_err(broker("count advisories"))?;
+            Ok(stream.cached_info().state.messages)
+        };
+        async move { self.streams.healing(attempt).await }.boxed()
+    }
+
+    fn leader(&self) -> BoxFuture<'_, Result<Option<Register>, QueueError>> {
+        register::read(&self.streams).boxed()
+    }
+
+    fn claim<'a>(
+        &'a self,
+        expected: Option<u64>,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<u64>, QueueError>> {
+        register::claim(&self.streams, expected, value).boxed()
     }
 
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -316,6 +224,7 @@ impl Bus for JetStream {
     fn requests(&self) -> BoxFuture<'_, Result<BoxStream<'static, Asked>, QueueError>> {
         async move {
             let subscriber = self.client.subscribe(API).await.map_err(broker("subscribe"))?;
+            self.client.flush().await.map_err(broker("subscribe"))?;
             let client = self.client.clone();
             let asked = subscriber.filter_map(move |message| {
                 let client = client.clone();
@@ -340,66 +249,42 @@ impl Bus for JetStream {
     }
 }
 
-struct MessageLease(Message);
-
-impl std::fmt::Debug for MessageLease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("MessageLease").field(&self.0.subject).finish()
-    }
-}
-
-impl MessageLease {
-    async fn answer(&self, kind: AckKind) -> Result<(), QueueError> {
-        self.0.ack_with(kind).await.map_err(|source| QueueError::Broker { action: "answer a delivery", source })
-    }
-}
-
-impl Lease for MessageLease {
-    fn renew(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer(AckKind::Progress).boxed()
-    }
-
-    fn finish(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        async move {
-            self.0.double_ack().await.map_err(|source| QueueError::Broker { action: "finish a delivery", source })
-        }
-        .boxed()
-    }
-
-    fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer(AckKind::Nak((!after.is_zero()).then_some(after))).boxed()
-    }
-
-    fn ticket(&self) -> Ticket {
-        Ticket(self.0.reply.as_deref().unwrap_or_default().to_owned())
-    }
-}
-
-/// The lease of a delivery that another process pulled: its acknowledgement subject is all it takes.
+/// The lease of a delivery, here or in another process: its acknowledgement subject is all it takes.
 #[derive(Debug)]
-struct AdoptedLease {
+struct AckLease {
     client: Client,
     ticket: Ticket,
 }
 
-impl AdoptedLease {
-    async fn answer(&self, kind: AckKind) -> Result<(), QueueError> {
-        let answered = self.client.request(self.ticket.0.clone(), kind.into());
-        answered.await.map(|_| ()).map_err(broker("answer a delivery"))
+impl AckLease {
+    fn of(client: &Client, message: &Message) -> Self {
+        Self { client: client.clone(), ticket: Ticket(message.reply.as_deref().unwrap_or_default().to_owned()) }
+    }
+
+    /// Answers the delivery and waits until the broker has heard it.
+    async fn answer(&self, action: &'static str, kind: AckKind) -> Result<(), QueueError> {
+        match self.client.request(self.ticket.0.clone(), kind.into()).await {
+            Ok(_) => Ok(()),
+            // The broker is there and knows nothing of this delivery: then there is nothing left to end.
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Err(error) => Err(broker(action)(error)),
+        }
     }
 }
 
-impl Lease for AdoptedLease {
+impl Lease for AckLease {
     fn renew(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer(AckKind::Progress).boxed()
+        // Not waited for: the next batch renews, too.
+        let sent = self.client.publish(self.ticket.0.clone(), AckKind::Progress.into());
+        sent.map(|sent| sent.map_err(broker("renew a lease"))).boxed()
     }
 
     fn finish(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer(AckKind::Ack).boxed()
+        self.answer("finish a delivery", AckKind::Ack).boxed()
     }
 
     fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer(AckKind::Nak((!after.is_zero()).then_some(after))).boxed()
+        self.answer("give a delivery back", AckKind::Nak((!after.is_zero()).then_some(after))).boxed()
     }
 
     fn ticket(&self) -> Ticket {

@@ -1,7 +1,7 @@
 //! The bus in memory: what tests of coordinator and workers run on, and the shortest statement of what a bus promises.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,8 +13,14 @@ use futures::{
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Ticket};
-use crate::wire::{Band, Control, Event, Hello, Pool, Reply, Request, Task};
+use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Register, Ticket};
+use crate::{
+    digest::Digest,
+    wire::{Band, Control, Event, Hello, Pool, Reply, Request, Task},
+};
+
+/// For so long the same release is the same task.
+const DUPLICATES: Duration = Duration::from_secs(120);
 
 /// [`Bus`] in memory. Clones are the same bus.
 #[derive(Debug, Clone)]
@@ -27,6 +33,7 @@ struct Shared {
     lease: Duration,
     tasks: Mutex<Tasks>,
     changed: Notify,
+    register: Mutex<Option<Register>>,
     events: broadcast::Sender<Event>,
     hellos: broadcast::Sender<Hello>,
     controls: broadcast::Sender<Control>,
@@ -35,9 +42,25 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Tasks {
-    seen: std::collections::HashSet<String>,
+    /// Message ids of the last [`DUPLICATES`], and when each came.
+    seen: HashSet<String>,
+    came: VecDeque<(Instant, String)>,
     entries: VecDeque<Entry>,
     next: u64,
+    given_back: u64,
+}
+
+impl Tasks {
+    fn is_new(&mut self, id: String, now: Instant) -> bool {
+        while let Some((_, old)) = self.came.pop_front_if(|(came, _)| now.duration_since(*came) >= DUPLICATES) {
+            self.seen.remove(&old);
+        }
+        let new = self.seen.insert(id.clone());
+        if new {
+            self.came.push_back((now, id));
+        }
+        new
+    }
 }
 
 #[derive(Debug)]
@@ -62,6 +85,7 @@ impl MemoryBus {
             lease,
             tasks: Mutex::default(),
             changed: Notify::new(),
+            register: Mutex::default(),
             events: broadcast::channel(4096).0,
             hellos: broadcast::channel(256).0,
             controls: broadcast::channel(256).0,
@@ -108,9 +132,9 @@ fn receive<T: Clone + Send + 'static>(receiver: broadcast::Receiver<T>) -> BoxSt
 
 impl Bus for MemoryBus {
     fn release<'a>(&'a self, released: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
-        let mut tasks = self.shared.tasks();
+        let (mut tasks, now) = (self.shared.tasks(), Instant::now());
         for task in released {
-            if tasks.seen.insert(task.message_id()) {
+            if tasks.is_new(task.message_id(), now) {
                 let id = tasks.next;
                 tasks.next += 1;
                 tasks.entries.push_back(Entry { id, task: task.clone(), delivered: 0, hidden_until: None });
@@ -153,6 +177,11 @@ impl Bus for MemoryBus {
         futures::future::ready(Ok(())).boxed()
     }
 
+    fn discard<'a>(&'a self, job: &'a str, work: &'a [Digest]) -> BoxFuture<'a, Result<(), QueueError>> {
+        self.shared.tasks().entries.retain(|entry| entry.task.job != job || !work.contains(&entry.task.digest));
+        futures::future::ready(Ok(())).boxed()
+    }
+
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), QueueError>> {
         // Nobody listening is fine: the truth is in the store.
         let _ = self.shared.events.send(event.clone());
@@ -161,6 +190,30 @@ impl Bus for MemoryBus {
 
     fn events(&self) -> BoxFuture<'_, Result<BoxStream<'static, Event>, QueueError>> {
         futures::future::ready(Ok(receive(self.shared.events.subscribe()))).boxed()
+    }
+
+    fn advisories(&self) -> BoxFuture<'_, Result<u64, QueueError>> {
+        futures::future::ready(Ok(self.shared.tasks().given_back)).boxed()
+    }
+
+    fn leader(&self) -> BoxFuture<'_, Result<Option<Register>, QueueError>> {
+        let register = self.shared.register.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        futures::future::ready(Ok(register)).boxed()
+    }
+
+    fn claim<'a>(
+        &'a self,
+        expected: Option<u64>,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<u64>, QueueError>> {
+        let mut register = self.shared.register.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = register.as_ref().map(|register| register.revision);
+        let claimed = (stands == expected).then(|| {
+            let revision = stands.unwrap_or(0) + 1;
+            *register = Some(Register { revision, value: value.to_vec() });
+            revision
+        });
+        futures::future::ready(Ok(claimed)).boxed()
     }
 
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -231,6 +284,7 @@ impl Lease for MemoryLease {
     }
 
     fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
+        self.shared.tasks().given_back += 1;
         self.hide_until(Instant::now() + after)
     }
 
