@@ -114,11 +114,7 @@ pub trait Bus: fmt::Debug + Send + Sync {
     fn leader(&self) -> BoxFuture<'_, Result<Option<Register>, QueueError>>;
     /// Writes the register if it still stands at `expected` (`None`: where nothing is). The new revision, or `None` when
     /// the race is lost. After an error either may be the case: read the register.
-    fn claim<'a>(
-        &'a self,
-        expected: Option<u64>,
-        value: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<u64>, QueueError>>;
+    fn claim<'a>(&'a self, expected: Option<u64>, value: &'a [u8]) -> BoxFuture<'a, Result<Option<u64>, QueueError>>;
 
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>>;
     fn hellos(&self) -> BoxFuture<'_, Result<BoxStream<'static, Hello>, QueueError>>;

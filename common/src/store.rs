@@ -256,6 +256,25 @@ impl Store {
         }
     }
 
+    /// Whether an object is there.
+    ///
+    /// # Errors
+    /// Anything but "not found".
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        if let Some(folder) = self.folder() {
+            // Asked thousands of times a second: handing it to another thread would cost more than the call.
+            return match std::fs::metadata(folder.join(key)) {
+                Ok(meta) => Ok(meta.is_file()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => {
+                    let source = object_store::Error::Generic { store: "LocalFileSystem", source: error.into() };
+                    Err(self.object("look for", key, source))
+                }
+            };
+        }
+        Ok(self.head(key).await?.is_some())
+    }
+
     /// A byte range of a recording that must still have this `ETag`.
     ///
     /// # Errors

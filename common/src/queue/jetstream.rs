@@ -80,7 +80,13 @@ impl JetStream {
         Ok(Self { client, streams, puller })
     }
 
-    async fn publish(&self, action: &'static str, subject: String, id: Option<String>, bytes: Vec<u8>) -> Result<(), QueueError> {
+    async fn publish(
+        &self,
+        action: &'static str,
+        subject: String,
+        id: Option<String>,
+        bytes: Vec<u8>,
+    ) -> Result<(), QueueError> {
         let bytes = bytes::Bytes::from(bytes);
         let attempt = || async {
             let mut headers = HeaderMap::new();
@@ -184,11 +190,7 @@ impl Bus for JetStream {
         register::read(&self.streams).boxed()
     }
 
-    fn claim<'a>(
-        &'a self,
-        expected: Option<u64>,
-        value: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<u64>, QueueError>> {
+    fn claim<'a>(&'a self, expected: Option<u64>, value: &'a [u8]) -> BoxFuture<'a, Result<Option<u64>, QueueError>> {
         register::claim(&self.streams, expected, value).boxed()
     }
 

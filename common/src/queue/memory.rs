@@ -201,11 +201,7 @@ impl Bus for MemoryBus {
         futures::future::ready(Ok(register)).boxed()
     }
 
-    fn claim<'a>(
-        &'a self,
-        expected: Option<u64>,
-        value: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<u64>, QueueError>> {
+    fn claim<'a>(&'a self, expected: Option<u64>, value: &'a [u8]) -> BoxFuture<'a, Result<Option<u64>, QueueError>> {
         let mut register = self.shared.register.lock().unwrap_or_else(PoisonError::into_inner);
         let stands = register.as_ref().map(|register| register.revision);
         let claimed = (stands == expected).then(|| {

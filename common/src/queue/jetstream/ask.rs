@@ -76,8 +76,12 @@ impl Ask {
         };
         let inbox = client.new_inbox();
         let subscriber = client.subscribe(inbox.clone()).await.map_err(broker("pull"))?;
-        let ask =
-            Self { client: client.clone(), subscriber: Some(subscriber), left: batch, until: Instant::now() + wait + GRACE };
+        let ask = Self {
+            client: client.clone(),
+            subscriber: Some(subscriber),
+            left: batch,
+            until: Instant::now() + wait + GRACE,
+        };
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{TASKS}.{}", lineup.consumer());
         client.publish_with_reply(subject, inbox, body.into()).await.map_err(broker("pull"))?;
         Ok(ask)

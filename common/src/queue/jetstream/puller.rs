@@ -4,11 +4,7 @@
 //! is empty and need not be asked. So a thousand idle lanes cost no more than one, and no delivery arrives that was not
 //! asked for.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_nats::{Message, jetstream};
 use tokio::{
@@ -163,8 +159,13 @@ impl Desk {
         for band in Band::ALL {
             let places = self.waits.iter().map(|wait| wait.pools.len()).max().unwrap_or(0);
             for place in 0..places {
-                let pools: BTreeSet<Pool> =
-                    self.waits.iter().filter(|wait| wait.lacks() > 0).filter_map(|w| w.pools.get(place)).cloned().collect();
+                let pools: BTreeSet<Pool> = self
+                    .waits
+                    .iter()
+                    .filter(|wait| wait.lacks() > 0)
+                    .filter_map(|w| w.pools.get(place))
+                    .cloned()
+                    .collect();
                 for pool in pools {
                     self.look(&Lineup { band, pool }, place).await?;
                 }

@@ -25,11 +25,7 @@ pub(super) async fn read(streams: &Streams) -> Result<Option<Register>, QueueErr
 }
 
 /// Writes `value` where the register stands at `expected`; the new revision, or nothing where it stood elsewhere.
-pub(super) async fn claim(
-    streams: &Streams,
-    expected: Option<u64>,
-    value: &[u8],
-) -> Result<Option<u64>, QueueError> {
+pub(super) async fn claim(streams: &Streams, expected: Option<u64>, value: &[u8]) -> Result<Option<u64>, QueueError> {
     let write = || async {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", expected.unwrap_or(0).to_string());
