@@ -13,9 +13,11 @@ use crate::{
     wire::{Control, Event, Hello, Pool, Reply, Request, Task, WireError},
 };
 
+mod faulty;
 mod jetstream;
 mod memory;
 
+pub use faulty::{Fault, FaultyBus, Operation};
 pub use jetstream::JetStream;
 pub use memory::MemoryBus;
 
@@ -113,7 +115,8 @@ pub trait Bus: fmt::Debug + Send + Sync {
     /// The leader's register, `None` where nobody has claimed it (or the broker has lost it).
     fn leader(&self) -> BoxFuture<'_, Result<Option<Register>, QueueError>>;
     /// Writes the register if it still stands at `expected` (`None`: where nothing is). The new revision, or `None` when
-    /// the race is lost. After an error either may be the case: read the register.
+    /// it stands elsewhere. After an error, and where an attempt had to be repeated, the value may stand there
+    /// nevertheless: read the register.
     fn claim<'a>(&'a self, expected: Option<u64>, value: &'a [u8]) -> BoxFuture<'a, Result<Option<u64>, QueueError>>;
 
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>>;

@@ -14,6 +14,7 @@ use fulltime_common::Digest;
 use serde_json::Value;
 
 pub mod nats;
+pub mod proxy;
 pub mod score;
 
 /// Longest time that anything here may take before it counts as hung.

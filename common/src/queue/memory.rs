@@ -52,8 +52,8 @@ struct Tasks {
 
 impl Tasks {
     fn is_new(&mut self, id: String, now: Instant) -> bool {
-        while let Some((_, old)) = self.came.pop_front_if(|(came, _)| now.duration_since(*came) >= DUPLICATES) {
-            self.seen.remove(&old);
+        while self.came.front().is_some_and(|(came, _)| now.duration_since(*came) >= DUPLICATES) {
+            self.came.pop_front().map(|(_, old)| self.seen.remove(&old));
         }
         let new = self.seen.insert(id.clone());
         if new {
@@ -286,5 +286,24 @@ impl Lease for MemoryLease {
 
     fn ticket(&self) -> Ticket {
         Ticket(self.id.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_remembered_for_their_window_and_not_longer() {
+        let (mut tasks, start) = (Tasks::default(), Instant::now());
+        for second in 0..10_000 {
+            let now = start + Duration::from_secs(second);
+            assert!(tasks.is_new(second.to_string(), now));
+            assert!(!tasks.is_new(second.to_string(), now));
+            assert!(tasks.seen.len() <= 120 && tasks.came.len() <= 120, "bounded");
+        }
+        let end = start + Duration::from_secs(9_999);
+        assert!(!tasks.is_new("9900".into(), end));
+        assert!(tasks.is_new("9879".into(), end));
     }
 }

@@ -1,0 +1,105 @@
+//! The fault proxy itself: what it does to a conversation with an echoing server.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use fulltime_tests::proxy::{Proxy, Weather};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// A proxy before a server that says everything again.
+async fn before_an_echo() -> Proxy {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await.is_ok()
+            });
+        }
+    });
+    Proxy::start(address).await
+}
+
+async fn echoed(stream: &mut TcpStream, said: &[u8]) -> std::io::Result<()> {
+    stream.write_all(said).await?;
+    let mut heard = vec![0; said.len()];
+    tokio::time::timeout(SOON, stream.read_exact(&mut heard)).await.expect("an answer or an error")?;
+    assert_eq!(heard, said);
+    Ok(())
+}
+
+#[tokio::test]
+async fn fair_weather_carries_every_byte_both_ways_and_the_end() {
+    let proxy = before_an_echo().await;
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let said: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+    let (mut read, mut write) = stream.split();
+    let writing = async {
+        write.write_all(&said).await.unwrap();
+        write.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let (read, ()) = tokio::join!(read.read_to_end(&mut heard), writing);
+    read.unwrap();
+    assert!(heard == said, "{} of {} bytes", heard.len(), said.len());
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_partition_is_silent_and_what_was_said_arrives_when_it_heals() {
+    let proxy = before_an_echo().await;
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    echoed(&mut stream, b"before").await.unwrap();
+    for cut in [
+        Weather::PARTED,
+        Weather { lost_to_server: true, ..Weather::FAIR },
+        Weather { lost_to_client: true, ..Weather::FAIR },
+    ] {
+        proxy.set(cut);
+        stream.write_all(b"during").await.unwrap();
+        let mut heard = [0; 6];
+        assert!(tokio::time::timeout(MOMENT, stream.read_exact(&mut heard)).await.is_err(), "{cut:?}");
+        proxy.heal();
+        tokio::time::timeout(SOON, stream.read_exact(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(&heard, b"during");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_seen_as_one_and_the_next_connection_is_fine() {
+    let proxy = before_an_echo().await;
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    echoed(&mut stream, b"before").await.unwrap();
+    proxy.reset();
+    let error = tokio::time::timeout(SOON, stream.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    echoed(&mut stream, b"after").await.unwrap();
+    proxy.refuse();
+    tokio::time::timeout(SOON, stream.read_u8()).await.unwrap().unwrap_err();
+    let refused = async { echoed(&mut TcpStream::connect(proxy.address()).await?, b"refused").await };
+    refused.await.unwrap_err();
+    proxy.heal();
+    echoed(&mut TcpStream::connect(proxy.address()).await.unwrap(), b"healed").await.unwrap();
+}
+
+#[tokio::test]
+async fn delay_and_throttle_hold_back_and_lose_nothing() {
+    let proxy = before_an_echo().await;
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let started = Instant::now();
+    proxy.set(Weather { delay: MOMENT, ..Weather::FAIR });
+    echoed(&mut stream, b"late").await.unwrap();
+    assert!(started.elapsed() >= MOMENT * 2, "there and back");
+    let started = Instant::now();
+    proxy.set(Weather { bytes_per_second: Some(100_000), ..Weather::FAIR });
+    echoed(&mut stream, &[7; 10_000]).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(100), "as many bytes as pass in that time");
+}
