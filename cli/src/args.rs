@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fulltime_common::spec::ShardLength;
+use fulltime_common::{spec::ShardLength, wire::Band};
 
 /// Exit codes are a contract with scripts (`common::error::Exit`).
 const EXIT_CODES: &str = "\
@@ -57,8 +57,18 @@ pub enum Command {
     /// Follows a job until it is over; the exit code is the job's.
     #[command(after_help = EXIT_CODES)]
     Watch(WatchArgs),
-    /// Cancels a job; what it has finished stays in the store.
-    Cancel(CancelArgs),
+    /// Pauses a job: what runs may end, nothing more is begun until it is resumed.
+    Pause(ControlArgs),
+    /// Goes on with a paused job, with fresh patience for stores, network and workers.
+    Resume(ControlArgs),
+    /// Cancels a job for good; what it has finished stays in the store.
+    Cancel(ControlArgs),
+    /// Tries what a finished job had to quarantine again, as its next generation; nothing is overwritten.
+    Retry(ControlArgs),
+    /// Changes how urgent a job is.
+    Priority(PriorityArgs),
+    /// Lets the leading coordinator read everything from the objects again; it does so by itself when it takes over.
+    Rebuild(RebuildArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
     /// Prints the JSON schema of a file that fulltime reads.
@@ -74,7 +84,9 @@ impl Command {
             Self::Submit(a) => a.json,
             Self::Status(a) => a.json,
             Self::Watch(a) => a.output.json,
-            Self::Cancel(a) => a.json,
+            Self::Pause(a) | Self::Resume(a) | Self::Cancel(a) | Self::Retry(a) => a.json,
+            Self::Priority(a) => a.control.json,
+            Self::Rebuild(a) => a.json,
             Self::Results(a) => a.json,
             Self::Schema { .. } => false,
         }
@@ -226,8 +238,44 @@ pub struct WatchArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct CancelArgs {
+pub struct ControlArgs {
     pub job: String,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PriorityArgs {
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Jobs of a higher one go first
+    #[arg(value_enum)]
+    pub priority: Priority,
+}
+
+/// As the job file's `priority`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Priority {
+    High,
+    Normal,
+    Low,
+}
+
+impl From<Priority> for Band {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::High => Self::High,
+            Priority::Normal => Self::Normal,
+            Priority::Low => Self::Low,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RebuildArgs {
     #[command(flatten)]
     pub bus: BusArgs,
     /// Prints one JSON object
@@ -263,6 +311,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_priority_is_one_of_three_words() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|_| ()).map_err(|e| e.exit_code());
+        assert_eq!(parse("fulltime priority job-1 low --json"), Ok(()));
+        assert_eq!(parse("fulltime priority job-1 lowest"), Err(2));
+        assert_eq!(parse("fulltime retry"), Err(2));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use fulltime_common::{
     keys,
     spec::{Job, JobSpec, Registered, TableRow},
     store::{Store, StoreError, resolve_url},
+    wire::Band,
 };
 use fulltime_coordinator::matching::{self, Listed};
 
@@ -169,6 +170,10 @@ impl Draft {
                 pipeline: args.pipeline.clone().unwrap_or_default(),
                 select: args.select.clone(),
                 shard_length: args.shard_length.unwrap_or_default(),
+                priority: Band::default(),
+                tenant: None,
+                max_gpu_hours: None,
+                webhook: None,
                 matches: fulltime_common::spec::MatchRule { template: args.template.clone(), ..Default::default() },
             };
             return Ok(Self { source: toml::to_string(&spec)?, spec, folder: PathBuf::new() });
@@ -207,6 +212,10 @@ impl Draft {
             template: spec.matches.template.clone(),
             table: spec.matches.table.as_ref().map(|path| read_table(&self.folder.join(path))).transpose()?,
             unmatched: spec.matches.unmatched,
+            priority: spec.priority,
+            tenant: spec.tenant.clone(),
+            max_gpu_hours: spec.max_gpu_hours,
+            webhook: spec.webhook.clone(),
             pipeline,
             submitted_at,
         })

@@ -1,5 +1,5 @@
 //! The `fulltime` command: runs jobs all in one (`run`), hands them to a coordinator (`submit`), looks after them (`status`,
-//! `watch`, `cancel`) and shows what they made (`results`).
+//! `watch`, `pause`, `cancel`, …) and shows what they made (`results`).
 //!
 //! Data goes to standard output, everything else to standard error. Exit codes, flags and the JSON of `--json` are a
 //! contract with scripts; see `args` for the words and `common::error::Exit` for the codes.
@@ -64,7 +64,12 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Submit(args) => remote::submit(args).await,
         Command::Status(args) => remote::status(args).await,
         Command::Watch(args) => remote::watch(args).await,
+        Command::Pause(args) => remote::pause(args).await,
+        Command::Resume(args) => remote::resume(args).await,
         Command::Cancel(args) => remote::cancel(args).await,
+        Command::Retry(args) => remote::retry(args).await,
+        Command::Priority(args) => remote::priority(args).await,
+        Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));

@@ -1,22 +1,25 @@
-//! Commands that talk to a coordinator somewhere: `submit`, `status`, `watch`, `cancel`.
+//! Commands that talk to a coordinator somewhere: `submit`, `status`, `watch`, and what people decide about jobs.
 
 use std::time::Duration;
 
 use fulltime_common::{
     Exit,
     error::Failure,
-    queue::{Bus as _, JetStream},
+    queue::JetStream,
     wire::{Hello, JobState, JobStatus, Reply, Request},
 };
 
 use crate::{
-    args::{CancelArgs, StatusArgs, SubmitArgs, WatchArgs},
+    args::{ControlArgs, PriorityArgs, RebuildArgs, StatusArgs, SubmitArgs, WatchArgs},
     end::End,
     follow,
     job::{self, DefaultState},
     screen::{self, Screen},
     text,
 };
+
+/// How long nobody may answer: one coordinator may be taking over from another.
+const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// `fulltime submit`.
 ///
@@ -28,7 +31,7 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
     let mut submission = job::prepare(&args.job, args.state.as_deref(), DefaultState::Shared).await?;
     submission.store(|line| eprintln!("{line}")).await?;
     let job = &submission.job.id;
-    follow::submit(&bus, job, Duration::from_secs(5)).await?;
+    follow::submit(&bus, job, TAKE_OVER).await?;
     if args.json {
         let state = submission.state();
         println!("{}", serde_json::json!({ "job": job, "out": submission.job.out, "state": state, "exit": 0 }));
@@ -44,7 +47,7 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
 /// Trouble on the bus, or an unknown job.
 pub async fn status(args: StatusArgs) -> Result<Exit, Failure> {
     let bus = JetStream::connect(&args.bus.nats).await?;
-    let (jobs, workers) = match bus.request(&Request::Status { job: args.job.clone() }).await? {
+    let (jobs, workers) = match follow::ask(&bus, &Request::Status { job: args.job.clone() }, TAKE_OVER).await? {
         Reply::Status { jobs, workers } => (jobs, workers),
         Reply::Refused { cause } => return Err(follow::unknown(cause)),
         Reply::Accepted => (vec![], vec![]),
@@ -76,22 +79,89 @@ pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
     end.tell(&args.output).await
 }
 
-/// `fulltime cancel`.
+/// What a person decides about a job; `done` says it to people, `state` to scripts.
+struct Control {
+    request: Request,
+    done: &'static str,
+    state: &'static str,
+}
+
+/// `fulltime pause`, `resume`, `cancel` and `retry`.
 ///
 /// # Errors
-/// Trouble on the bus, or an unknown job.
-pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
-    let bus = JetStream::connect(&args.bus.nats).await?;
-    match bus.request(&Request::Cancel { job: args.job.clone() }).await? {
-        Reply::Accepted | Reply::Status { .. } => {}
-        Reply::Refused { cause } => return Err(follow::unknown(cause)),
-    }
+/// Trouble on the bus, or a decision that the coordinator refuses.
+pub async fn pause(args: ControlArgs) -> Result<Exit, Failure> {
+    let request = Request::Pause { job: args.job.clone() };
+    control(args, Control { request, done: "paused", state: "paused" }).await
+}
+
+/// See [`pause`].
+///
+/// # Errors
+/// See [`pause`].
+pub async fn resume(args: ControlArgs) -> Result<Exit, Failure> {
+    let request = Request::Resume { job: args.job.clone() };
+    control(args, Control { request, done: "resumed", state: "running" }).await
+}
+
+/// See [`pause`].
+///
+/// # Errors
+/// See [`pause`].
+pub async fn cancel(args: ControlArgs) -> Result<Exit, Failure> {
+    let request = Request::Cancel { job: args.job.clone() };
+    control(args, Control { request, done: "cancelled", state: "cancelled" }).await
+}
+
+/// See [`pause`].
+///
+/// # Errors
+/// See [`pause`].
+pub async fn retry(args: ControlArgs) -> Result<Exit, Failure> {
+    let request = Request::Retry { job: args.job.clone() };
+    control(args, Control { request, done: "trying again", state: "planning" }).await
+}
+
+/// `fulltime priority`.
+///
+/// # Errors
+/// See [`pause`].
+pub async fn priority(args: PriorityArgs) -> Result<Exit, Failure> {
+    let request = Request::Priority { job: args.control.job.clone(), band: args.priority.into() };
+    control(args.control, Control { request, done: "changed the priority of", state: "running" }).await
+}
+
+async fn control(args: ControlArgs, control: Control) -> Result<Exit, Failure> {
+    decide(&args.bus.nats, &control.request).await?;
     if args.json {
-        println!("{}", serde_json::json!({ "job": args.job, "state": "cancelled", "exit": 0 }));
+        println!("{}", serde_json::json!({ "job": args.job, "state": control.state, "exit": 0 }));
     } else {
-        println!("cancelled {}", args.job);
+        println!("{} {}", control.done, args.job);
     }
     Ok(Exit::Ok)
+}
+
+/// `fulltime rebuild`.
+///
+/// # Errors
+/// Trouble on the bus.
+pub async fn rebuild(args: RebuildArgs) -> Result<Exit, Failure> {
+    decide(&args.bus.nats, &Request::Rebuild).await?;
+    if args.json {
+        println!("{}", serde_json::json!({ "exit": 0 }));
+    } else {
+        println!("the coordinator reads everything again");
+    }
+    Ok(Exit::Ok)
+}
+
+/// A coordinator may just be taking over: it is given the time for that.
+async fn decide(nats: &str, request: &Request) -> Result<(), Failure> {
+    let bus = JetStream::connect(nats).await?;
+    match follow::ask(&bus, request, TAKE_OVER).await? {
+        Reply::Accepted | Reply::Status { .. } => Ok(()),
+        Reply::Refused { cause } => Err(follow::unknown(cause)),
+    }
 }
 
 /// All jobs, a line each.

@@ -162,7 +162,7 @@ impl Parts {
     }
 
     fn coordinator(&mut self, state: &str) -> Part {
-        self.part("coordinator".to_owned(), &self.tools.coordinator, &["--state", state])
+        self.part("coordinator".to_owned(), &self.tools.coordinator, &["--state", state, "--alone"])
     }
 
     fn worker(&mut self, n: u16, args: &RunArgs) -> Part {

@@ -60,10 +60,16 @@ pub mod store {
 
 pub mod state {
     pub const REGISTRY: &str = "registry";
+    /// One object for each take-over of a leader.
+    pub const EPOCHS: &str = "epoch";
 
     #[must_use]
     pub fn registry(job: &str) -> String {
         format!("{REGISTRY}/{job}.json")
+    }
+    #[must_use]
+    pub fn epoch(number: u64) -> String {
+        format!("{EPOCHS}/{number:08}")
     }
 }
 
@@ -71,7 +77,7 @@ pub mod state {
 pub const TABLES: [&str; 3] = ["detections", "tracks", "players"];
 
 pub mod job {
-    use super::MatchId;
+    use super::{Digest, MatchId};
 
     #[must_use]
     pub fn root(job: &str) -> String {
@@ -105,9 +111,41 @@ pub mod job {
     pub fn plan_index(job: &str) -> String {
         format!("jobs/{job}/plan/index.json")
     }
+    /// Of a match's recordings as this revision has them. A later generation has a plan of its own where the one before
+    /// refused a recording. (A slug has one `~`, so no match is named like another's plan.)
     #[must_use]
-    pub fn plan(job: &str, id: &MatchId) -> String {
-        format!("jobs/{job}/plan/{}.json", id.slug())
+    pub fn plan(job: &str, id: &MatchId, revision: u32, generation: u32) -> String {
+        match (revision, generation) {
+            (0, 1) => format!("jobs/{job}/plan/{}.json", id.slug()),
+            _ => format!("jobs/{job}/plan/{}~{revision}~{generation}.json", id.slug()),
+        }
+    }
+    /// Folder of the matches that were looked at anew because a recording had changed.
+    #[must_use]
+    pub fn revisions(job: &str) -> String {
+        format!("jobs/{job}/revisions")
+    }
+    #[must_use]
+    pub fn revision(job: &str, id: &MatchId, revision: u32) -> String {
+        format!("jobs/{job}/revisions/{}-{revision}.json", id.slug())
+    }
+    /// Folder of the failed attempts that cost budget.
+    #[must_use]
+    pub fn attempts(job: &str) -> String {
+        format!("jobs/{job}/attempts")
+    }
+    #[must_use]
+    pub fn attempt(job: &str, work: &Digest, number: u32) -> String {
+        format!("jobs/{job}/attempts/{work}-{number}.json")
+    }
+    /// Folder of the shards that were cut into parts.
+    #[must_use]
+    pub fn splits(job: &str) -> String {
+        format!("jobs/{job}/splits")
+    }
+    #[must_use]
+    pub fn split(job: &str, shard: &Digest) -> String {
+        format!("jobs/{job}/splits/{shard}.json")
     }
     #[must_use]
     pub fn inputs(job: &str, id: &MatchId, generation: u32) -> String {
@@ -131,8 +169,12 @@ pub mod job {
         format!("jobs/{job}/g{generation}/previews/{}.jpg", id.slug())
     }
     #[must_use]
+    pub fn summaries(job: &str, generation: u32) -> String {
+        format!("jobs/{job}/g{generation}/summaries")
+    }
+    #[must_use]
     pub fn summary(job: &str, generation: u32, id: &MatchId) -> String {
-        format!("jobs/{job}/g{generation}/summaries/{}.json", id.slug())
+        format!("{}/{}.json", summaries(job, generation), id.slug())
     }
     #[must_use]
     pub fn report(job: &str, generation: u32) -> String {

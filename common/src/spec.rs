@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::wire::Band;
+
 /// A job file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +29,18 @@ pub struct JobSpec {
     /// Target length of a shard (`10s`, `2m`), or `whole` for one shard a recording.
     #[serde(default)]
     pub shard_length: ShardLength,
+    /// How urgent it is: `high`, `normal` or `low`. Jobs of a higher band go first.
+    #[serde(default)]
+    pub priority: Band,
+    /// On whose account it runs: tenants of one band take turns, whatever the number of their jobs.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// Pauses the job once its committed work has taken so many hours of a lane.
+    #[serde(default)]
+    pub max_gpu_hours: Option<f64>,
+    /// `http` or `https` URL that gets a POST with a small JSON object when the job is over.
+    #[serde(default)]
+    pub webhook: Option<String>,
     #[serde(default)]
     pub matches: MatchRule,
 }
@@ -137,6 +151,14 @@ pub struct Job {
     /// The rows of the match table, if one was given.
     pub table: Option<Vec<TableRow>>,
     pub unmatched: Unmatched,
+    #[serde(default)]
+    pub priority: Band,
+    #[serde(default)]
+    pub tenant: Option<String>,
+    #[serde(default)]
+    pub max_gpu_hours: Option<f64>,
+    #[serde(default)]
+    pub webhook: Option<String>,
     /// The pipeline object below the store.
     pub pipeline: crate::Digest,
     /// RFC 3339, for people.

@@ -269,6 +269,25 @@ impl Store {
         }
     }
 
+    /// Whether an object is there.
+    ///
+    /// # Errors
+    /// Anything but "not found".
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        if let Some(folder) = self.folder() {
+            // Asked thousands of times a second: handing it to another thread would cost more than the call.
+            return match std::fs::metadata(folder.join(key)) {
+                Ok(meta) => Ok(meta.is_file()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => {
+                    let source = object_store::Error::Generic { store: "LocalFileSystem", source: error.into() };
+                    Err(self.object("look for", key, source))
+                }
+            };
+        }
+        Ok(self.head(key).await?.is_some())
+    }
+
     /// A byte range of a recording that must still have this `ETag`.
     ///
     /// # Errors
@@ -376,8 +395,19 @@ impl StoreError {
             Self::Object { source: object_store::Error::NotModified { .. }, .. } => Disposition::InputChanged,
             Self::Conflict { .. } => Disposition::WorkerUnfit,
             Self::Json { .. } | Self::BadUrl { .. } | Self::NoConditionalPut { .. } => Disposition::PoisonInput,
+            // Nothing that is written there works anywhere, and waiting frees no space.
+            Self::Object { action: "create" | "write", .. } | Self::Folder { .. } if self.is_unwritable() => {
+                Disposition::JobUnfit
+            }
             Self::Open { .. } | Self::Folder { .. } | Self::Object { .. } => Disposition::Transient,
         }
+    }
+
+    /// A full or read-only disk.
+    fn is_unwritable(&self) -> bool {
+        use std::io::ErrorKind as K;
+        let lasting = [K::StorageFull, K::QuotaExceeded, K::PermissionDenied, K::ReadOnlyFilesystem];
+        self.io_kind().is_some_and(|kind| lasting.contains(&kind))
     }
 
     /// The operating system's error below, if there is one.
@@ -475,6 +505,20 @@ mod tests {
         assert_eq!(changed.disposition(), Disposition::InputChanged);
         let missing = store.get_range_if_match("w.mp4", 2..5, &etag).await.unwrap_err();
         assert_eq!(missing.disposition(), Disposition::Transient);
+    }
+
+    #[test]
+    fn a_full_disk_pauses_the_job_at_once_and_an_unreadable_recording_does_not() {
+        let error = |action, kind: std::io::ErrorKind| {
+            let source =
+                object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(std::io::Error::from(kind)) };
+            StoreError::Object { action, url: "file:///out".into(), key: "k".into(), source }.disposition()
+        };
+        use std::io::ErrorKind as K;
+        assert_eq!(error("create", K::StorageFull), Disposition::JobUnfit);
+        assert_eq!(error("write", K::ReadOnlyFilesystem), Disposition::JobUnfit);
+        assert_eq!(error("create", K::TimedOut), Disposition::Transient);
+        assert_eq!(error("read", K::PermissionDenied), Disposition::Transient);
     }
 
     #[test]

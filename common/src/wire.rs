@@ -251,6 +251,24 @@ pub enum Request {
     Cancel {
         job: String,
     },
+    /// What runs may end; nothing more is taken up until it is resumed.
+    Pause {
+        job: String,
+    },
+    /// Goes on, with fresh budgets for store, network and workers.
+    Resume {
+        job: String,
+    },
+    /// The next generation: what was quarantined is tried again.
+    Retry {
+        job: String,
+    },
+    Priority {
+        job: String,
+        band: Band,
+    },
+    /// Forget what is in memory and read everything from the objects again.
+    Rebuild,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

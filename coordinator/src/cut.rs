@@ -29,22 +29,42 @@ pub fn cut(index: &RecordingIndex, cutting: &Cutting) -> Vec<ShardSpec> {
         // `as` saturates, and a recording without a frame rate makes shards of one interval.
         ShardLength::Seconds(seconds) => ((seconds * index.fps()).round() as u32).max(1),
     };
-    groups(&index.intervals, target)
-        .into_iter()
-        .filter_map(|group| {
-            let intervals = index.intervals.get(group.start as usize..group.end as usize)?;
-            Some(ShardSpec {
-                recording: index.recording.clone(),
-                index: cutting.index,
-                intervals: group,
-                frames: intervals.first()?.frames.start..intervals.last()?.frames.end,
-                bytes: intervals.iter().map(|i| i.bytes.start).min()?..intervals.iter().map(|i| i.bytes.end).max()?,
-                pipeline: cutting.pipeline,
-                map: cutting.map,
-                engine: cutting.engine.clone(),
-            })
-        })
-        .collect()
+    groups(&index.intervals, target).into_iter().filter_map(|group| shard_of(index, group, cutting)).collect()
+}
+
+/// The two halves of a shard by whole intervals, the first one the longer; itself if it has a single interval.
+#[must_use]
+pub fn halves(index: &RecordingIndex, shard: &ShardSpec) -> Vec<ShardSpec> {
+    let (start, end) = (shard.intervals.start, shard.intervals.end);
+    if end.saturating_sub(start) < 2 {
+        return vec![shard.clone()];
+    }
+    let middle = end - (end - start) / 2;
+    let cutting = Cutting {
+        length: ShardLength::Whole,
+        index: shard.index,
+        pipeline: shard.pipeline,
+        map: shard.map,
+        engine: shard.engine.clone(),
+    };
+    let parts: Vec<_> = [start..middle, middle..end].into_iter().filter_map(|g| shard_of(index, g, &cutting)).collect();
+    // An index that lacks these intervals cannot be the one that the shard was cut from.
+    if parts.len() == 2 { parts } else { vec![shard.clone()] }
+}
+
+/// The shard of these intervals; none if they are empty.
+fn shard_of(index: &RecordingIndex, group: Range<u32>, cutting: &Cutting) -> Option<ShardSpec> {
+    let intervals = index.intervals.get(group.start as usize..group.end as usize)?;
+    Some(ShardSpec {
+        recording: index.recording.clone(),
+        index: cutting.index,
+        intervals: group,
+        frames: intervals.first()?.frames.start..intervals.last()?.frames.end,
+        bytes: intervals.iter().map(|i| i.bytes.start).min()?..intervals.iter().map(|i| i.bytes.end).max()?,
+        pipeline: cutting.pipeline,
+        map: cutting.map,
+        engine: cutting.engine.clone(),
+    })
 }
 
 /// Runs of intervals. An interval joins the run before it if that brings the run nearer to the target, so no run of two

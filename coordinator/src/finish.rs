@@ -3,10 +3,11 @@
 use fulltime_common::{keys, plan::MatchList, store::to_json};
 
 use crate::{
-    ledger::{GENERATION, MatchOutcome, RunFigures},
+    ledger::{MatchOutcome, RunFigures},
     manifest::{Manifest, MatchRecord},
     planning::{JobFiles, PlanError},
     report::Report,
+    verdict::required,
 };
 
 impl JobFiles {
@@ -17,9 +18,7 @@ impl JobFiles {
     /// A result that is gone, a store that cannot be used.
     pub async fn finish(&self, outcomes: &[MatchOutcome], run: &RunFigures) -> Result<String, PlanError> {
         let job = &self.job.id;
-        let key = keys::job::plan_index(job);
-        let missing = || PlanError::Missing { what: "match list", url: self.out.url_of(&key) };
-        let list: MatchList = self.out.get_json(&key).await?.ok_or_else(missing)?;
+        let list: MatchList = required(&self.out, "match list", &keys::job::plan_index(job)).await?;
         let (mut records, mut quarantined) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             if outcome.quarantined.is_empty() {
@@ -31,9 +30,11 @@ impl JobFiles {
                 quarantined.extend(outcome.quarantined.iter().cloned());
             }
         }
-        let manifest = Manifest::new(&self.job, GENERATION, &self.pipeline, &list, records, quarantined);
+        let manifest = Manifest::new(&self.job, self.generation, &self.pipeline, &list, records, quarantined);
         self.report(&manifest, run).await?;
-        let key = keys::job::manifest(job, GENERATION);
+        let key = keys::job::manifest(job, self.generation);
+        // Without an epoch, unlike other verdicts: equal work gives an equal manifest.
+        self.mandate.check()?;
         self.out.put_once(&key, to_json(&manifest)).await?;
         Ok(self.out.url_of(&key))
     }

@@ -1,19 +1,28 @@
-//! The coordinator: plans jobs, releases their work, decides what failures mean, and writes the manifest. `service` is the
-//! edge; everything it does is decided by pure modules: `matching` (files to matches), `cut` (recordings to shards) and
-//! `ledger` (what happens next). Binaries use [`Options`] and [`Service`]; the CLI shares `matching` and `manifest`.
+//! The coordinator: plans jobs, releases their work, decides what failures mean, and writes the manifest. `service`,
+//! `campaign` and `reign` are the edge; everything they do is decided by pure modules: `leader` (who leads), `matching`
+//! (files to matches), `cut` (recordings to shards) and `ledger` (what happens next). Binaries use [`Options`] and
+//! [`Service`]; the CLI shares `matching` and `manifest`.
 
+mod admission;
+mod campaign;
+mod chores;
+mod controls;
 pub mod cut;
 mod dispatch;
+mod epoch;
 mod finish;
+pub mod leader;
 pub mod ledger;
 pub mod manifest;
 pub mod matching;
 mod options;
-pub mod planning;
+mod planning;
+mod reign;
 pub mod report;
 mod service;
-mod steps;
+mod verdict;
 
+pub use campaign::Leadership;
 pub use ledger::Policy;
 pub use options::Options;
 pub use service::{Service, ServiceError};

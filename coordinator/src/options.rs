@@ -11,7 +11,7 @@ use fulltime_common::{
     store::Store,
 };
 
-use crate::{Policy, Service};
+use crate::{Leadership, Policy, Service};
 
 /// Plans fulltime jobs and hands their work to the workers on a bus.
 #[derive(Debug, Clone, clap::Parser)]
@@ -26,6 +26,13 @@ pub struct Options {
     /// How long a task stays with a worker that shows no progress. The same for all workers of a bus.
     #[arg(long, env = "FULLTIME_LEASE", value_name = "TIME", default_value_t = LEASE.into())]
     pub lease: humantime::Duration,
+    /// How long this coordinator leads without being heard of. Standbys wait as long before they take over. The same for
+    /// all coordinators of a bus.
+    #[arg(long, env = "FULLTIME_LEADER_LEASE", value_name = "TIME", default_value_t = Leadership::default().lease.into())]
+    pub leader_lease: humantime::Duration,
+    /// No other coordinator is ever started on this bus: leads at once where nobody has led.
+    #[arg(long)]
+    pub alone: bool,
 }
 
 impl Options {
@@ -39,6 +46,7 @@ impl Options {
         let bus = JetStream::connect_with_lease(&self.nats, lease).await?;
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let policy = Policy { first_release: clock.as_secs() as u32, ..Policy::new(lease) };
-        Ok(Service::new(Arc::new(bus), state, policy))
+        let leadership = Leadership { lease: self.leader_lease.into(), alone: self.alone };
+        Ok(Service::new(Arc::new(bus), state, policy).with_leadership(leadership))
     }
 }

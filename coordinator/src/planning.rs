@@ -1,11 +1,8 @@
-//! The coordinator's own steps against the stores, one method each: admit a job, open and plan its matches, freeze reduce
-//! inputs, look for results. Every object is put once and read back if it was there, so any step may be repeated by
-//! anybody at any time. `service` runs them; what they find goes to the ledger.
+//! The coordinator's own steps against a job's objects, one method each: open, plan, split and relist its matches, freeze
+//! reduce inputs, record attempts. Every verdict is put once and read back if it was there, so any step may be repeated
+//! by anybody at any time. `chores` runs them; what they find goes to the ledger.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
 use fulltime_common::{
     Disposition,
@@ -14,19 +11,20 @@ use fulltime_common::{
     index::{IndexError, RecordingIndex},
     keys,
     pipeline::Pipeline,
-    plan::{MatchId, MatchList, MatchPlan, RecordingPlan, ReduceInputs},
+    plan::{MatchId, MatchList, MatchPlan, Placement, PlannedMatch, RecordingPlan, ReduceInputs, ShardSpec},
     results::MatchSummary,
     spec::Job,
     store::{Put, Store, StoreError},
-    wire::Band,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    cut::{Cutting, cut},
-    ledger::{Admitted, Decision, Figures, GENERATION, Limits, Object, PlanOrder},
-    manifest::{Manifest, Quarantined, given_up},
-    matching::{Listed, MatchingError, match_list},
+    campaign::{Deposed, Mandate},
+    cut::{Cutting, cut, halves},
+    ledger::{Attempt, Figures, PlanOrder},
+    manifest::{Quarantined, given_up},
+    matching::MatchingError,
+    verdict::{Stamped, fix, required},
 };
 
 /// Why one of the coordinator's own steps failed.
@@ -48,6 +46,8 @@ pub enum PlanError {
     },
     #[error("`{url}` does not belong to the job's match list")]
     OtherPlan { url: String },
+    #[error(transparent)]
+    Deposed(#[from] Deposed),
 }
 
 impl Explain for PlanError {
@@ -60,6 +60,7 @@ impl Explain for PlanError {
             Self::Matching(error) => error.exit(),
             Self::Store(error) => error.exit(),
             Self::Missing { .. } | Self::Index { .. } | Self::OtherPlan { .. } => Exit::Store,
+            Self::Deposed(_) => Exit::Internal,
         }
     }
 
@@ -70,6 +71,7 @@ impl Explain for PlanError {
             Self::Missing { .. } => "submit the job again; was the store cleaned up while it ran?",
             Self::Index { .. } => "remove this object and submit the job again: the index is made anew",
             Self::OtherPlan { .. } => "remove this object, or submit the job under a new name",
+            Self::Deposed(_) => "ask again: another coordinator is taking over",
         };
         Some(hint.to_owned())
     }
@@ -87,17 +89,13 @@ impl PlanError {
                 error.disposition() == Disposition::Transient
                     && error.io_kind().is_none_or(|kind| !lasting.contains(&kind))
             }
-            Self::Matching(_) | Self::Missing { .. } | Self::Index { .. } | Self::OtherPlan { .. } => false,
+            Self::Matching(_)
+            | Self::Missing { .. }
+            | Self::Index { .. }
+            | Self::OtherPlan { .. }
+            | Self::Deposed(_) => false,
         }
     }
-}
-
-/// What the registry's job turns out to be.
-#[derive(Debug)]
-pub enum Admission {
-    Run(Arc<JobFiles>, Box<Admitted>),
-    Finished(Box<Manifest>, String),
-    Cancelled,
 }
 
 /// A job's objects: where they are read and put.
@@ -107,108 +105,41 @@ pub struct JobFiles {
     pub pipeline: Pipeline,
     pub out: Store,
     pub store: Store,
+    /// The generation that is being made.
+    pub generation: u32,
+    /// Latest revision of matches that were looked at anew before this leader took over.
+    pub(crate) revisions: BTreeMap<MatchId, u32>,
+    pub(crate) mandate: Mandate,
 }
 
-/// Reads a registered job and fixes its match list.
-///
-/// # Errors
-/// Everything that makes it impossible to run: stores that cannot be written, an archive without matches, …
-pub async fn admit(id: &str, out: &str) -> Result<Admission, PlanError> {
-    let out = Store::open(out)?;
-    let job: Job = required(&out, "job", &keys::job::spec(id)).await?;
-    let manifest = keys::job::manifest(id, GENERATION);
-    if let Some(done) = out.get_json::<Manifest>(&manifest).await? {
-        return Ok(Admission::Finished(Box::new(done), out.url_of(&manifest)));
-    }
-    if is_cancelled(&out, id).await? {
-        return Ok(Admission::Cancelled);
-    }
-    let store = Store::create(&job.store)?;
-    out.probe_writable().await?;
-    store.probe_writable().await?;
-    let pipeline: Pipeline = required(&store, "pipeline", &keys::store::pipeline(&job.pipeline)).await?;
-    let list = fixed_match_list(&job, &out).await?;
-    let admitted = Admitted {
-        archive: job.archive.clone(),
-        store: job.store.clone(),
-        out: job.out.clone(),
-        pipeline: job.pipeline,
-        map: pipeline.map_digest(),
-        reduce: pipeline.reduce_digest(),
-        matches: list.matches,
-        revisions: BTreeMap::new(),
-        generation: GENERATION,
-        band: Band::default(),
-        tenant: None,
-        limits: Limits::default(),
-        paused: false,
-        round: 0,
-        attempts: Vec::new(),
-        splits: BTreeMap::new(),
-        finished: BTreeSet::new(),
-    };
-    Ok(Admission::Run(Arc::new(JobFiles { job, pipeline, out, store }), Box::new(admitted)))
-}
-
-/// The match list as some coordinator fixed it, or else from the archive's listing.
-async fn fixed_match_list(job: &Job, out: &Store) -> Result<MatchList, PlanError> {
-    let key = keys::job::plan_index(&job.id);
-    if let Some(list) = out.get_json(&key).await? {
-        return Ok(list);
-    }
-    let archive = Store::open(&job.archive).map_err(PlanError::Archive)?;
-    let objects = archive.list(None).await.map_err(PlanError::Archive)?;
-    let listing = objects.into_iter().map(|object| Listed {
-        key: object.location.to_string(),
-        size: object.size,
-        etag: object.e_tag,
-    });
-    put_or_read(out, &key, match_list(job, listing.collect())?).await
-}
-
-async fn is_cancelled(out: &Store, job: &str) -> Result<bool, PlanError> {
-    for object in out.list(Some(&keys::job::controls(job))).await? {
-        if out.get_json::<Decision>(object.location.as_ref()).await? == Some(Decision::Cancel) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Makes a cancellation durable, before anybody hears of it.
-///
-/// # Errors
-/// The store cannot be written; then the job is not cancelled.
-pub async fn put_cancel(job: &str, out: &str) -> Result<(), PlanError> {
-    let out = Store::open(out)?;
-    let mut seq = out.list(Some(&keys::job::controls(job))).await?.len() as u32;
-    while out.put_json_once(&keys::job::control(job, seq), &Decision::Cancel).await? == Put::Existed {
-        seq += 1;
-    }
-    Ok(())
+/// `splits/{digest}.json`: what a shard was cut into.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    pub parts: Vec<ShardSpec>,
 }
 
 impl JobFiles {
-    /// What an earlier run has decided about a match.
+    /// What an earlier run has decided about a match: the plan of this revision, the inputs of this generation. A plan of
+    /// an earlier generation counts if it refused no recording.
     ///
     /// # Errors
     /// Whatever the store says.
-    pub async fn open(&self, id: &MatchId) -> Result<(Option<MatchPlan>, Option<ReduceInputs>), PlanError> {
+    pub async fn open(
+        &self,
+        id: &MatchId,
+        revision: u32,
+    ) -> Result<(Option<MatchPlan>, Option<ReduceInputs>), PlanError> {
         let job = &self.job.id;
-        let plan = self.out.get_json(&keys::job::plan(job, id)).await?;
-        Ok((plan, self.out.get_json(&keys::job::inputs(job, id, GENERATION)).await?))
-    }
-
-    /// Whether a result has been committed.
-    ///
-    /// # Errors
-    /// Whatever the store says.
-    pub async fn exists(&self, object: &Object) -> Result<bool, PlanError> {
-        let found = match object {
-            Object::Store(key) => self.store.head(key).await?,
-            Object::Out(key) => self.out.head(key).await?,
-        };
-        Ok(found.is_some())
+        let mut plan = None;
+        for generation in (1..=self.generation).rev() {
+            let found: Option<MatchPlan> = self.out.get_json(&keys::job::plan(job, id, revision, generation)).await?;
+            let whole = |plan: &MatchPlan| plan.recordings.iter().all(|recording| recording.refused.is_none());
+            plan = found.filter(|plan| generation == self.generation || whole(plan));
+            if plan.is_some() {
+                break;
+            }
+        }
+        Ok((plan, self.out.get_json(&keys::job::inputs(job, id, self.generation)).await?))
     }
 
     /// Cuts a match's recordings by their container indexes and fixes the plan.
@@ -216,7 +147,7 @@ impl JobFiles {
     /// # Errors
     /// An index that is gone or damaged, a store that cannot be used.
     pub async fn plan(&self, order: &PlanOrder) -> Result<MatchPlan, PlanError> {
-        let PlanOrder { id, engine, pipeline, map, recordings, revision: _ } = order;
+        let PlanOrder { id, engine, pipeline, map, recordings, revision } = order;
         let mut planned = Vec::with_capacity(recordings.len());
         for (placement, index, refused) in recordings {
             let mut recording = RecordingPlan {
@@ -236,9 +167,9 @@ impl JobFiles {
             }
             planned.push(recording);
         }
-        let key = keys::job::plan(&self.job.id, id);
+        let key = keys::job::plan(&self.job.id, id, *revision, self.generation);
         let plan = MatchPlan { id: id.clone(), engine: engine.clone(), pipeline: *pipeline, recordings: planned };
-        let plan = put_or_read(&self.out, &key, plan).await?;
+        let plan = fix(&self.out, &key, plan, &self.mandate).await?;
         if plan.recordings.iter().map(|r| &r.placement).ne(recordings.iter().map(|(placement, ..)| placement)) {
             return Err(PlanError::OtherPlan { url: self.out.url_of(&key) });
         }
@@ -271,8 +202,60 @@ impl JobFiles {
     /// # Errors
     /// Whatever the store says.
     pub async fn freeze(&self, inputs: &ReduceInputs) -> Result<ReduceInputs, PlanError> {
-        let key = keys::job::inputs(&self.job.id, &inputs.id, GENERATION);
-        put_or_read(&self.out, &key, inputs.clone()).await
+        let key = keys::job::inputs(&self.job.id, &inputs.id, self.generation);
+        fix(&self.out, &key, inputs.clone(), &self.mandate).await
+    }
+
+    /// Halves a shard by whole intervals, once and for all; one part if it cannot be cut.
+    ///
+    /// # Errors
+    /// An index that is gone or damaged, a store that cannot be used.
+    pub async fn split(&self, shard: &ShardSpec) -> Result<Vec<ShardSpec>, PlanError> {
+        let index = self.index(&shard.index).await?;
+        let parts = Parts { parts: halves(&index, shard) };
+        let key = keys::job::split(&self.job.id, &shard.digest());
+        Ok(fix(&self.out, &key, parts, &self.mandate).await?.parts)
+    }
+
+    /// Looks at a match's recordings anew, because one of them is no longer what was planned, and fixes what they are as
+    /// this revision. A recording that is gone stays as it was: reading it says so.
+    ///
+    /// # Errors
+    /// The archive cannot be read, the store cannot be written.
+    pub async fn relist(&self, id: &MatchId, revision: u32) -> Result<PlannedMatch, PlanError> {
+        let list: MatchList = required(&self.out, "match list", &keys::job::plan_index(&self.job.id)).await?;
+        let unlisted =
+            || PlanError::OtherPlan { url: self.out.url_of(&keys::job::revision(&self.job.id, id, revision)) };
+        let mut planned = list.matches.into_iter().find(|planned| planned.id == *id).ok_or_else(unlisted)?;
+        let archive = Store::open(&self.job.archive).map_err(PlanError::Archive)?;
+        for Placement { recording, .. } in &mut planned.recordings {
+            if let Some(there) = archive.head(&recording.key).await.map_err(PlanError::Archive)?
+                && let Some(etag) = there.e_tag
+            {
+                (recording.size, recording.etag) = (there.size, etag);
+            }
+        }
+        fix(&self.out, &keys::job::revision(&self.job.id, id, revision), planned, &self.mandate).await
+    }
+
+    /// Keeps a failed attempt. Should another leader have used its number, it gets the next one.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn record(&self, attempt: &Attempt) -> Result<Attempt, PlanError> {
+        let mut attempt = attempt.clone();
+        loop {
+            self.mandate.check()?;
+            let key = keys::job::attempt(&self.job.id, &attempt.digest, attempt.number);
+            if self.out.put_json_once(&key, &Stamped::new(&attempt, &self.mandate)).await? == Put::Created {
+                return Ok(attempt);
+            }
+            let there: Attempt = required(&self.out, "attempt", &key).await?;
+            if there == attempt {
+                return Ok(attempt);
+            }
+            attempt.number += 1;
+        }
     }
 
     /// # Errors
@@ -282,7 +265,9 @@ impl JobFiles {
         let gaps = given_up(&inputs, &summary).iter().filter(|entry| entry.frames.is_some()).count() as u64;
         let shards = inputs.recordings.iter().map(|r| r.shards.len() as u64).sum();
         let (frames, gap_frames, detections) = (summary.frames, summary.gap_frames, summary.detections);
-        Ok(Figures { engine: None, shards, frames, gap_frames, detections, gaps })
+        let revision = self.revisions.get(id).copied().unwrap_or_default();
+        let engine = self.open(id, revision).await?.0.map(|plan| plan.engine);
+        Ok(Figures { engine, shards, frames, gap_frames, detections, gaps })
     }
 
     /// What a reduce read and what it made.
@@ -290,9 +275,9 @@ impl JobFiles {
     /// # Errors
     /// An object that is gone, a store that cannot be used.
     pub async fn reduced(&self, id: &MatchId) -> Result<(ReduceInputs, MatchSummary), PlanError> {
-        let job = &self.job.id;
-        let inputs = required(&self.out, "list of reduce inputs", &keys::job::inputs(job, id, GENERATION)).await?;
-        let summary = required(&self.out, "match summary", &keys::job::summary(job, GENERATION, id)).await?;
+        let (job, generation) = (&self.job.id, self.generation);
+        let inputs = required(&self.out, "list of reduce inputs", &keys::job::inputs(job, id, generation)).await?;
+        let summary = required(&self.out, "match summary", &keys::job::summary(job, generation, id)).await?;
         Ok((inputs, summary))
     }
 
@@ -301,19 +286,9 @@ impl JobFiles {
     /// # Errors
     /// Whatever the store says.
     pub async fn quarantine(&self, name: &str, record: &Quarantined) -> Result<(), PlanError> {
-        self.out.put_json_once(&keys::job::quarantine(&self.job.id, name), record).await?;
+        self.mandate.check()?;
+        let key = keys::job::quarantine(&self.job.id, &format!("{name}-{}", self.generation));
+        self.out.put_json_once(&key, &Stamped::new(record, &self.mandate)).await?;
         Ok(())
     }
-}
-
-/// Puts a value once and returns what is there.
-async fn put_or_read<T: Serialize + DeserializeOwned>(store: &Store, key: &str, value: T) -> Result<T, PlanError> {
-    match store.put_json_once(key, &value).await? {
-        Put::Created => Ok(value),
-        Put::Existed => required(store, "object", key).await,
-    }
-}
-
-async fn required<T: DeserializeOwned>(store: &Store, what: &'static str, key: &str) -> Result<T, PlanError> {
-    store.get_json(key).await?.ok_or_else(|| PlanError::Missing { what, url: store.url_of(key) })
 }

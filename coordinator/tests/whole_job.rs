@@ -53,7 +53,7 @@ async fn a_job_goes_from_the_registry_to_the_manifest() {
     assert!(ground.is_file(&manifest.report));
     let list: MatchList = ground.out.get_json(&keys::job::plan_index("j")).await.unwrap().unwrap();
     assert_eq!(list.matches.len(), 2);
-    let plan: MatchPlan = ground.out.get_json(&keys::job::plan("j", &id("a"))).await.unwrap().unwrap();
+    let plan: MatchPlan = ground.out.get_json(&keys::job::plan("j", &id("a"), 0, 1)).await.unwrap().unwrap();
     assert_eq!((plan.recordings.len(), plan.recordings[0].shards.len()), (2, 2));
 }
 

@@ -155,28 +155,6 @@ async fn a_wiped_broker_heals_by_itself_and_every_decision_stands() {
 }
 
 #[tokio::test]
-async fn a_leader_that_was_stopped_and_wakes_up_decides_nothing() {
-    let (season, dir) = (season(), tempfile::tempdir().unwrap());
-    let mut cluster = slow(dir.path(), Shape::default());
-    let mut events = events(&cluster).await;
-    let job = submit(&cluster, &season.archive);
-    heard(&mut events, |event| matches!(&event.kind, EventKind::Committed(o) if o.detections > 0)).await;
-    let old = leader(&cluster).expect("somebody leads");
-    let reigns = epochs(&cluster);
-    cluster.coordinators[old].signal(libc::SIGSTOP);
-    // The register is gone, too, so that only the epoch object can tell the old leader.
-    cluster.broker.kill();
-    std::fs::remove_dir_all(&cluster.broker_files).unwrap();
-    std::fs::create_dir_all(&cluster.broker_files).unwrap();
-    cluster.start_broker();
-    assert!(wait_until(HUNG, || epochs(&cluster) > reigns), "nobody takes over:\n{}", cluster.logs());
-    cluster.coordinators[old].signal(libc::SIGCONT);
-    assert_eq!(tables_of(&cluster, &job), season.expected);
-    assert_ne!(leader(&cluster), Some(old), "the old leader stands back:\n{}", cluster.coordinators[old].log());
-    assert_eq!(epochs(&cluster), reigns + 1);
-}
-
-#[tokio::test]
 async fn a_lane_that_stands_still_is_ended_and_its_shard_runs_elsewhere() {
     let (season, dir) = (season(), tempfile::tempdir().unwrap());
     let cluster = slow(dir.path(), Shape { workers: 2, ..Shape::default() });

@@ -13,6 +13,10 @@ fn job() -> Job {
         template: None,
         table: None,
         unmatched: Unmatched::Refuse,
+        priority: fulltime_common::wire::Band::Normal,
+        tenant: None,
+        max_gpu_hours: None,
+        webhook: None,
         pipeline: Digest::of_bytes(b"pipeline"),
         submitted_at: String::new(),
     }

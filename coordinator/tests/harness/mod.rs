@@ -18,9 +18,11 @@ use fulltime_common::{
     results::{MatchSummary, Part, RecordingSummary, ShardResult},
     spec::{Job, Registered, ShardLength, Unmatched},
     store::Store,
-    wire::{Control, Event, EventKind, Evidence, Hello, JobStatus, LaneState, Outcome, Reply, Request, Task, TaskKind},
+    wire::{
+        Band, Control, Event, EventKind, Evidence, Hello, JobStatus, LaneState, Outcome, Reply, Request, Task, TaskKind,
+    },
 };
-use fulltime_coordinator::{Policy, Service, manifest::Manifest};
+use fulltime_coordinator::{Leadership, Policy, Service, manifest::Manifest};
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 /// Everything must happen within this; nothing waits for it.
 pub const SOON: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_millis(200);
+const LEADER_LEASE: Duration = Duration::from_millis(600);
 /// Frames of every made-up recording, in intervals of 25.
 pub const FRAMES: u32 = 100;
 
@@ -70,6 +73,10 @@ impl Ground {
             template: Some("{match}-h{period}.mp4".into()),
             table: None,
             unmatched: Unmatched::Refuse,
+            priority: Band::Normal,
+            tenant: None,
+            max_gpu_hours: None,
+            webhook: None,
             pipeline: pipeline.digest(),
             submitted_at: "2026-11-03T10:15:00Z".into(),
         };
@@ -128,6 +135,7 @@ impl Coordinator {
             ..Policy::new(LEASE)
         };
         let service = Service::new(Arc::new(bus.clone()), ground.state.clone(), policy);
+        let service = service.with_leadership(Leadership { lease: LEADER_LEASE, alone: false });
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { service.run(stop).await.unwrap() });
