@@ -28,11 +28,6 @@ impl Server {
     }
 
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -97,7 +97,7 @@ pub fn run(options: &Options) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let marks = runtime.block_on(follow(broker.url(), &job, coordinator.0.id()));
     let seconds = [&coordinator, &lanes].map(|process| cpu_seconds(process.0.id()));
-    let broker_seconds = cpu_seconds(broker.pid());
+    let broker_seconds = cpu_seconds(broker.pid().expect("the broker runs"));
     let shards = f64::from(options.shards);
 
     // From a tenth to nine tenths: without the start of the processes and the report.
