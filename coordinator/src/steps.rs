@@ -1,9 +1,10 @@
 //! From an action of the ledger to a step against a job's objects, and back to an input.
 
+use fulltime_common::keys;
 use tracing::{info, warn};
 
 use crate::{
-    ledger::{Action, Input},
+    ledger::{Action, Input, Object},
     planning::{JobFiles, PlanError},
 };
 
@@ -11,10 +12,12 @@ use crate::{
 pub(crate) async fn carry_out(action: &Action, files: &JobFiles) -> Result<Option<Input>, PlanError> {
     Ok(Some(match action {
         Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } | Action::Discard { .. } => return Ok(None),
-        // Not asked for yet.
-        Action::FindReduced { .. } | Action::Record { .. } | Action::Split { .. } | Action::Relist { .. } => {
-            return Ok(None);
+        Action::FindReduced { job, at, reduce } => {
+            let summary = Object::Store(keys::store::reduced_summary(reduce));
+            Input::Reduced { job: job.clone(), at: *at, exists: files.exists(&summary).await? }
         }
+        // Not carried out yet.
+        Action::Record { .. } | Action::Split { .. } | Action::Relist { .. } => return Ok(None),
         Action::Open { job, at, id, .. } => {
             let (plan, inputs) = files.open(id).await?;
             Input::Opened { job: job.clone(), at: *at, plan: plan.map(Box::new), inputs: inputs.map(Box::new) }
