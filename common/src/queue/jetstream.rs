@@ -27,7 +27,7 @@ mod register;
 mod streams;
 
 use puller::Puller;
-use streams::{ADVISORIES, Streams, TASKS};
+use streams::{ADVISORIES, EVENTS, Streams, TASKS};
 
 const HELLO: &str = "fulltime.hello";
 const CONTROL: &str = "fulltime.control";
@@ -82,6 +82,7 @@ impl JetStream {
 
     async fn publish(
         &self,
+        stream: &'static str,
         action: &'static str,
         subject: String,
         id: Option<String>,
@@ -97,7 +98,7 @@ impl JetStream {
             published.await.map_err(broker(action))?.await.map_err(broker(action))?;
             Ok(())
         };
-        self.streams.healing(attempt).await
+        self.streams.healing(stream, attempt).await
     }
 
     async fn purge(&self, action: &'static str, filter: String) -> Result<(), QueueError> {
@@ -106,7 +107,7 @@ impl JetStream {
             tasks.purge().filter(filter.clone()).await.map_err(broker(action))?;
             Ok(())
         };
-        self.streams.healing(attempt).await
+        self.streams.healing(TASKS, attempt).await
     }
 
     async fn broadcasts<T: Send + 'static>(
@@ -141,7 +142,7 @@ impl Bus for JetStream {
     fn release<'a>(&'a self, tasks: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
         let sent = tasks.iter().map(move |task| async move {
             let bytes = wire::encode(task)?;
-            self.publish("release a task", streams::task_subject(task), Some(task.message_id()), bytes).await
+            self.publish(TASKS, "release a task", streams::task_subject(task), Some(task.message_id()), bytes).await
         });
         // In their order, and many on their way before the first answer is there.
         stream::iter(sent).buffered(UNDER_WAY).try_collect().boxed()
@@ -170,8 +171,10 @@ impl Bus for JetStream {
     }
 
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), QueueError>> {
-        async move { self.publish("emit an event", streams::event_subject(&event.job), None, wire::encode(event)?).await }
-            .boxed()
+        async move {
+            self.publish(EVENTS, "emit an event", streams::event_subject(&event.job), None, wire::encode(event)?).await
+        }
+        .boxed()
     }
 
     fn events(&self) -> BoxFuture<'_, Result<BoxStream<'static, Event>, QueueError>> {
@@ -183,7 +186,7 @@ impl Bus for JetStream {
             let stream = self.streams.context.get_stream(ADVISORIES).await.map_err(broker("count advisories"))?;
             Ok(stream.cached_info().state.messages)
         };
-        async move { self.streams.healing(attempt).await }.boxed()
+        async move { self.streams.healing(ADVISORIES, attempt).await }.boxed()
     }
 
     fn leader(&self) -> BoxFuture<'_, Result<Option<Register>, QueueError>> {

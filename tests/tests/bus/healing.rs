@@ -15,17 +15,19 @@ use futures::{StreamExt as _, stream::BoxStream};
 
 use crate::ground::{LEASE, MOMENT, SOON, class, connect, event, runtime, task};
 
+/// Longer than any healing takes.
+const HEALED: Duration = Duration::from_secs(30);
+
 /// Tries until it works, as every caller of a bus does.
 pub async fn until_it_works<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(attempt: impl Fn() -> F) -> T {
-    let trying = async {
-        loop {
-            match attempt().await {
-                Ok(value) => return value,
-                Err(_) => tokio::time::sleep(MOMENT).await,
-            }
+    let deadline = tokio::time::Instant::now() + HEALED;
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) if tokio::time::Instant::now() > deadline => panic!("it does not heal: {error:?}"),
+            Err(_) => tokio::time::sleep(MOMENT).await,
         }
-    };
-    tokio::time::timeout(Duration::from_secs(60), trying).await.expect("it heals")
+    }
 }
 
 /// A lane that finishes a task and tells of it.
@@ -35,7 +37,7 @@ async fn one_task(lane: &dyn Bus, pools: &[Pool]) -> Task {
         let task = delivery.task.clone();
         let event = event(&task);
         until_it_works(|| lane.emit(&event)).await;
-        delivery.finish().await.unwrap();
+        delivery.finish().await.expect("finish");
         return task;
     }
 }

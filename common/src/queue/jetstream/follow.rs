@@ -53,7 +53,7 @@ pub(super) async fn follow(streams: Arc<Streams>) -> Result<BoxStream<'static, E
 impl Follower {
     /// Follows from the end of the stream, or after `(born, last)` where that stream still is.
     async fn open(streams: Arc<Streams>, after: Option<(&str, u64)>) -> Result<Self, QueueError> {
-        let (born, last, messages) = streams.healing(|| Self::subscribe(&streams, after)).await?;
+        let (born, last, messages) = streams.healing(EVENTS, || Self::subscribe(&streams, after)).await?;
         Ok(Self { streams, born, last, delivered: 0, messages })
     }
 

@@ -21,7 +21,7 @@ pub(super) async fn read(streams: &Streams) -> Result<Option<Register>, QueueErr
             Err(error) => Err(broker("read the leader's register")(error)),
         }
     };
-    streams.healing(read).await
+    streams.healing(LEADER, read).await
 }
 
 /// Writes `value` where the register stands at `expected`; the new revision, or nothing where it stood elsewhere.
@@ -36,5 +36,5 @@ pub(super) async fn claim(streams: &Streams, expected: Option<u64>, value: &[u8]
             Err(error) => Err(broker("claim the lead")(error)),
         }
     };
-    streams.healing(write).await
+    streams.healing(LEADER, write).await
 }

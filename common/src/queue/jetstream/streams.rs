@@ -13,11 +13,12 @@ use async_nats::{
     jetstream::{
         self,
         consumer::{AckPolicy, pull},
-        stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+        context::{PublishError, PublishErrorKind},
+        stream::{Config, ConsumerError, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType},
     },
 };
 use tokio::sync::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{QueueError, broker};
 use crate::{
@@ -130,20 +131,42 @@ impl Streams {
         Ok(())
     }
 
-    /// Runs `attempt`; where it fails although the broker is there, makes what may be missing and runs it once more.
-    pub async fn healing<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, QueueError>
+    /// Runs `attempt` on a stream; where it fails although the broker is there, makes what may be missing and runs it
+    /// once more. A stream that the broker itself can no longer use (its files were deleted or damaged under it) is given
+    /// up for a new one: what it held can be told again from the store.
+    pub async fn healing<T, F>(&self, stream: &'static str, attempt: impl Fn() -> F) -> Result<T, QueueError>
     where
         F: Future<Output = Result<T, QueueError>>,
     {
+        let connected = || self.client.connection_state() == State::Connected;
         let seen = self.made.load(Ordering::Acquire);
+        let error = match attempt().await {
+            Err(error) if connected() => error,
+            result => return result,
+        };
+        info!(stream, error = crate::error::chain(&error), "making sure of the streams");
+        self.ensure(seen).await?;
+        let born = self.born(stream).await?;
         match attempt().await {
-            Err(error) if self.client.connection_state() == State::Connected => {
-                info!(error = crate::error::chain(&error), "making sure of the streams");
-                self.ensure(seen).await?;
+            // Unless somebody else has already replaced it.
+            Err(error) if connected() && is_broken(&error) && self.born(stream).await? == born => {
+                warn!(
+                    stream,
+                    error = crate::error::chain(&error),
+                    "the broker cannot use its stream: making a new one"
+                );
+                self.context.delete_stream(stream).await.map_err(broker("delete a broken stream"))?;
+                self.ensure(self.made.load(Ordering::Acquire)).await?;
                 attempt().await
             }
             result => result,
         }
+    }
+
+    /// When a stream was made: tells it from its successor.
+    pub async fn born(&self, stream: &'static str) -> Result<String, QueueError> {
+        let stream = self.context.get_stream(stream).await.map_err(broker("look at a stream"))?;
+        Ok(stream.cached_info().created.to_string())
     }
 
     /// Makes the consumer of a line-up where it is missing.
@@ -158,12 +181,23 @@ impl Streams {
             max_waiting: WAITING,
             ..Default::default()
         };
-        self.healing(|| async {
+        self.healing(TASKS, || async {
             let created = self.context.create_consumer_on_stream(config.clone(), TASKS).await;
             created.map(|_| ()).map_err(broker("create a consumer"))
         })
         .await
     }
+}
+
+/// Whether the broker's storage is at fault: it fails with an internal error, or does not answer at all although it
+/// answers questions about the stream.
+fn is_broken(error: &QueueError) -> bool {
+    let QueueError::Broker { source, .. } = error else { return false };
+    let silent = source.downcast_ref::<PublishError>().is_some_and(|error| error.kind() == PublishErrorKind::TimedOut);
+    let failed = source
+        .downcast_ref::<ConsumerError>()
+        .is_some_and(|error| matches!(error.kind(), ConsumerErrorKind::JetStream(error) if error.code() == 500));
+    silent || failed
 }
 
 fn configs() -> [Config; 4] {
