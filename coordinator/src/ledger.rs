@@ -14,23 +14,33 @@ use std::{
 
 use fulltime_common::{
     digest::Digest,
+    error::Disposition,
     keys,
     wire::{Band, Event, EventKind, Hello, JobFailure, JobState, Outcome, Pool, Task, TaskKind},
 };
 
+mod charges;
+mod decisions;
 mod entry;
 mod fixture;
 mod fleet;
 mod job;
+mod policy;
 mod progress;
 mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod vocabulary;
-use entry::{After, Entry, Phase, Subscriber};
-pub use entry::{Policy, WorkId};
+mod watch;
+use charges::Judgement;
+use decisions::Parting;
+pub use entry::WorkId;
+use entry::{After, Charge, Entry, Live, Subscriber};
 use fleet::Fleet;
-use job::Job;
+use job::{Job, TakenUp};
+pub use policy::Policy;
+use turns::Turns;
 pub use vocabulary::{
     Action, Admitted, Attempt, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder, RunFigures,
 };
@@ -39,7 +49,7 @@ pub use vocabulary::{
 pub type Now = Duration;
 pub type JobId = Arc<str>;
 
-/// The first generation of a job; retrying quarantined work will make more.
+/// The first generation of a job; every retry of quarantined work makes the next.
 pub const GENERATION: u32 = 1;
 
 /// A unit of work of a job. The order is the plan order: matches one after the other, each step by step.
@@ -51,27 +61,47 @@ struct Place {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
-    Open,
     Index { recording: u32 },
     Map { recording: u32, shard: u32 },
     Reduce,
 }
 
+impl Step {
+    const FIRST: Self = Self::Index { recording: 0 };
+}
+
 /// The state. See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     policy: Policy,
     jobs: BTreeMap<JobId, Job>,
     work: BTreeMap<WorkId, Entry>,
+    /// Entries by band.
+    busy: BTreeMap<Band, usize>,
+    turns: Turns,
     fleet: Fleet,
-    admitted: u64,
+    /// Of the day, as of the last tick that knew it.
+    minute: Option<u16>,
+    /// Some job waits for an engine class.
+    engineless: bool,
+    /// No release may have a number below this one.
+    least_release: u32,
 }
 
 impl Ledger {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        let fleet = Fleet::new(policy.silence);
-        Self { policy, jobs: BTreeMap::new(), work: BTreeMap::new(), fleet, admitted: 0 }
+        Self {
+            jobs: BTreeMap::new(),
+            work: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            turns: Turns::new(policy.quantum),
+            fleet: Fleet::new(policy.silence),
+            minute: None,
+            engineless: false,
+            least_release: 0,
+            policy,
+        }
     }
 
     /// The only way to change the ledger.
@@ -79,158 +109,321 @@ impl Ledger {
         let mut actions = Vec::new();
         match input {
             Input::Announce(id) => {
-                self.admitted += 1;
-                self.jobs.entry(id.clone()).or_insert_with(|| Job::new(id, self.admitted, now));
+                self.jobs.entry(id.clone()).or_insert_with(|| Job::new(id, now));
             }
-            Input::Forget(id) => {
-                if self.jobs.get(&id).is_some_and(|job| job.state().is_over()) {
-                    self.jobs.remove(&id);
-                }
+            Input::Forget(id) => self.forget(&id, now, &mut actions),
+            Input::Admit(id, admitted) => {
+                let minute = self.minute;
+                self.with(&id, |job| {
+                    job.admit(*admitted, now, &mut actions);
+                    minute.into_iter().for_each(|minute| job.look_at_the_clock(minute));
+                });
             }
-            Input::Admit(id, admitted) => self.with(&id, |job| job.admit(*admitted)),
             Input::Past(id, past) => self.with(&id, |job| job.recall(*past, now)),
             Input::Refuse(id, failure) => self.with(&id, |job| job.end(JobState::Failed, Some(failure), now)),
             Input::Opened { job, at, plan, inputs } => {
                 self.with(&job, |job| job.opened(at, plan, inputs, now, &mut actions));
             }
             Input::Planned { job, at, plan } => self.with(&job, |job| job.planned(at, &plan, now, &mut actions)),
+            Input::Reduced { job, at, exists } => self.with(&job, |job| job.reduced(at, exists, &mut actions)),
+            Input::SplitInto { job, at, recording, digest, parts } => {
+                self.with(&job, |job| job.split_into(at, recording, digest, parts, &mut actions));
+            }
+            Input::Relisted { job, at, revision, planned } => {
+                self.with(&job, |job| job.relisted(at, revision, *planned, now, &mut actions));
+            }
             Input::Frozen { job, at, inputs } => self.with(&job, |job| job.frozen(at, &inputs)),
             Input::Summarised { job, at, figures } => {
-                self.with(&job, |job| job.summarised(at, figures, now, &mut actions))
+                self.with(&job, |job| job.summarised(at, figures, now, &mut actions));
             }
             Input::Finished { job, manifest } => self.with(&job, |job| job.finished(manifest, now)),
             Input::Stuck { job, failure } => self.pause(&job, failure, now, &mut actions),
-            Input::Decide(id, decision) => match decision {
-                Decision::Cancel => self.cancel(&id, now, &mut actions),
-                Decision::Pause | Decision::Resume | Decision::Priority { .. } | Decision::Retry => {}
-            },
-            Input::Recorded { .. } | Input::SplitInto { .. } | Input::Relisted { .. } | Input::Reduced { .. } => {}
+            Input::Decide(id, decision) => self.decided_by_people(&id, decision, now, &mut actions),
+            Input::Recorded { job, attempt } => self.recorded(&job, *attempt, now, &mut actions),
             Input::Checked { work, exists } => self.checked(&work, exists, now, &mut actions),
             Input::Heard(event) => self.heard(&event, now, &mut actions),
             Input::Hello(hello) => self.hello(hello, now),
-            Input::Tick { .. } => self.tick(now, &mut actions),
+            Input::Tick { minute } => self.tick(minute, now, &mut actions),
         }
-        self.choose_engines(now, &mut actions);
+        if self.engineless {
+            self.choose_engines(&mut actions);
+        }
         self.fill(now, &mut actions);
         actions
     }
 
     /// Answers that come for a job that is over (cancelled in the meantime) change nothing.
     fn with(&mut self, id: &JobId, change: impl FnOnce(&mut Job)) {
-        if let Some(job) = self.jobs.get_mut(id).filter(|job| !job.state().is_over()) {
-            change(job);
+        let most = self.preparing_at_most();
+        let Some(job) = self.jobs.get_mut(id).filter(|job| !job.is_over()) else { return };
+        change(job);
+        self.engineless |= job.wants_engine();
+        if job.is_runnable(most) {
+            self.turns.join(job.band, &job.tenant(), id);
         }
     }
 
-    /// Takes up work while the window has room: the job with the least on its way goes first, in its plan order.
+    /// Tasks of one band, or a more urgent one, that may be out at once.
+    fn window(&self) -> usize {
+        self.policy.window.max(self.policy.window_per_lane * self.fleet.lanes())
+    }
+
+    /// Matches of one job between the list and their first shard: enough to keep all lanes in work.
+    fn preparing_at_most(&self) -> usize {
+        (self.window() / 4).max(1)
+    }
+
+    /// Takes up work while the window has room: the most urgent band first, in it tenants and jobs by turns, of a job in
+    /// plan order.
     fn fill(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let window = self.policy.window.max(self.policy.window_per_lane * self.fleet.lanes(now));
-        loop {
-            let opening: usize = self.jobs.values().map(Job::opening).sum();
-            if self.work.len() + opening >= window {
-                return;
+        let (window, most) = (self.window(), self.preparing_at_most());
+        let mut above = 0;
+        for band in Band::ALL {
+            while above + self.busy.get(&band).copied().unwrap_or_default() < window {
+                let Some(id) = self.turns.next(band) else { break };
+                let job = self.jobs.get_mut(&id).filter(|job| job.band == band && job.is_runnable(most));
+                match job.and_then(|job| job.take(most, actions)) {
+                    None => self.turns.leave(band),
+                    Some(TakenUp::Match) => self.turns.spend(band, 1),
+                    Some(TakenUp::Work(work, subscriber, cost)) => {
+                        self.turns.spend(band, cost);
+                        self.enrol(work, subscriber, now, actions);
+                    }
+                }
             }
-            let next = self.jobs.values_mut().filter(|job| job.has_ready()).min_by_key(|job| job.turn());
-            let Some(job) = next else { return };
-            if let Some((work, subscriber)) = job.take(actions) {
-                self.enrol(work, subscriber, actions);
-            }
+            above += self.busy.get(&band).copied().unwrap_or_default();
         }
     }
 
-    fn enrol(&mut self, work: WorkId, subscriber: Subscriber, actions: &mut Vec<Action>) {
+    fn enrol(&mut self, work: WorkId, subscriber: Subscriber, now: Now, actions: &mut Vec<Action>) {
+        let Some(job) = self.jobs.get(&subscriber.job) else { return };
+        let band = job.band;
         if let Some(entry) = self.work.get_mut(&work) {
-            entry.subscribers.push(subscriber);
+            if entry.subscribers.iter().all(|s| s.job != subscriber.job || s.place != subscriber.place) {
+                entry.subscribers.push(subscriber);
+            }
+            // It runs at the band of its most urgent subscriber.
+            let urgent = entry.band.min(band);
+            self.move_to(&work, urgent, now, actions);
             return;
         }
-        let entry = Entry::new(subscriber);
+        let entry = Entry::new(subscriber, band, job.charges(&work.digest, &self.policy));
         actions.extend(self.check(&work, &entry));
+        *self.busy.entry(band).or_default() += 1;
         self.work.insert(work, entry);
+    }
+
+    /// Entries are removed here and nowhere else.
+    fn remove(&mut self, work: &WorkId) -> Option<Entry> {
+        let entry = self.work.remove(work)?;
+        if let Some(busy) = self.busy.get_mut(&entry.band) {
+            *busy = busy.saturating_sub(1);
+        }
+        Some(entry)
     }
 
     /// Asks for the commit object of this work.
     fn check(&self, work: &WorkId, entry: &Entry) -> Option<Action> {
-        let Subscriber { job, place } = entry.account()?;
+        let Subscriber { job: id, place } = entry.account()?;
+        let job = self.jobs.get(id)?;
         let object = match place.step {
-            Step::Open => return None,
             Step::Index { .. } => Object::Store(keys::store::index(&work.digest)),
             Step::Map { .. } => Object::Store(keys::store::shard_index(&work.digest)),
-            Step::Reduce => Object::Out(keys::job::summary(job, GENERATION, self.jobs.get(job)?.id_of(place.at)?)),
+            Step::Reduce => Object::Out(keys::job::summary(id, job.generation(), job.id_of(place.at)?)),
         };
-        Some(Action::Check { job: job.clone(), work: work.clone(), object })
+        Some(Action::Check { job: id.clone(), work: work.clone(), object })
     }
 
     /// The answer to a check: done, or to be released (again).
     fn checked(&mut self, work: &WorkId, exists: bool, now: Now, actions: &mut Vec<Action>) {
         let Some(entry) = self.work.get_mut(work) else { return };
         if exists {
-            self.decide(work, &Verdict::Found, now, actions);
+            self.decide(work, &Verdict::Found, None, now, actions);
         } else if entry.expects_answer() {
-            self.release(work, now, actions);
+            // Whatever was out is lost: nobody has spoken of it.
+            let lost = std::mem::take(&mut entry.live);
+            let tasks = lost.iter().filter_map(|live| self.task(work, live)).collect();
+            discard(tasks, actions);
+            self.again(work, now, actions);
         }
     }
 
-    fn release(&mut self, work: &WorkId, now: Now, actions: &mut Vec<Action>) {
+    /// Releases work, unless what is charged to it speaks against it, or nobody who wants it may run.
+    fn again(&mut self, work: &WorkId, now: Now, actions: &mut Vec<Action>) {
         let Some(entry) = self.work.get_mut(work) else { return };
-        let release = entry.next_release(self.policy.first_release, now);
-        let Some(Subscriber { job: id, place }) = entry.account().cloned() else { return };
-        let Some(job) = self.jobs.get(&id) else { return };
-        if let Some(kind) = job.task(place) {
-            let (archive, store, out) = job.places();
-            let task = Task {
-                job: id.to_string(),
-                digest: work.digest,
-                release,
-                epoch: self.policy.epoch,
-                band: Band::Normal,
-                avoid: None,
-                alone: false,
-                archive,
-                store,
-                out,
-                kind,
-            };
-            actions.push(Action::Release(Box::new(task)));
+        let jobs = &self.jobs;
+        let active = entry.subscribers.iter().position(|s| jobs.get(&s.job).is_some_and(|job| job.takes(s.place.at)));
+        let Some(active) = active else {
+            self.drop_work(work, actions);
+            return;
+        };
+        entry.subscribers.swap(0, active);
+        if self.weigh(work, now, actions) {
+            let queued = self.work.get_mut(work).map(Entry::take_queued).unwrap_or_default();
+            let tasks = queued.iter().filter_map(|live| self.task(work, live)).collect();
+            discard(tasks, actions);
+            self.release(work, None, now, actions);
         }
     }
 
-    /// Tells everybody who wants this work how it ended, and forgets it.
-    fn decide(&mut self, work: &WorkId, verdict: &Verdict, now: Now, actions: &mut Vec<Action>) {
-        let Some(entry) = self.work.remove(work) else { return };
-        for Subscriber { job, place } in entry.subscribers {
-            self.with(&job, |job| job.decided(place, verdict, now, actions));
+    /// Judges what is charged to work. True if it may go on.
+    fn weigh(&mut self, work: &WorkId, now: Now, actions: &mut Vec<Action>) -> bool {
+        let Some(entry) = self.work.get(work) else { return false };
+        let others = || self.has_another(entry, |worker| entry.charges.failed_on(worker), now);
+        match entry.charges.judge(!entry.charges.suspect() || others(), &self.policy) {
+            Judgement::Open => true,
+            Judgement::Poison(reason) => {
+                self.decide(work, &Verdict::GivenUp(reason), None, now, actions);
+                false
+            }
+            Judgement::Exhausted(failure) => {
+                self.hold(work, &failure, now, actions);
+                false
+            }
+        }
+    }
+
+    fn has_another(&self, entry: &Entry, not: impl Fn(&str) -> bool, now: Now) -> bool {
+        let kind = entry.account().and_then(|s| self.jobs.get(&s.job)?.task(s.place));
+        kind.is_some_and(|kind| self.fleet.has_another(&pool_of(&kind), not, now))
+    }
+
+    /// One more release. `rival`: the worker that runs the other one.
+    fn release(&mut self, work: &WorkId, rival: Option<String>, now: Now, actions: &mut Vec<Action>) {
+        let accuser = self.work.get(work).and_then(|entry| {
+            let accuser = entry.charges.accuser()?.to_owned();
+            self.has_another(entry, |worker| entry.charges.failed_on(worker), now).then_some(accuser)
+        });
+        let clock = self.policy.first_release.wrapping_add(now.as_secs() as u32);
+        let least = clock.max(self.least_release);
+        let Some(entry) = self.work.get_mut(work) else { return };
+        let Some(account) = entry.account().map(|s| s.job.clone()) else { return };
+        entry.released(least, &account, now);
+        let (live, alone) = (entry.live.last().cloned(), entry.charges.suspect());
+        if let Some(task) = live.and_then(|live| self.task(work, &live)) {
+            actions.push(Action::Release(Box::new(Task { avoid: rival.or(accuser), alone, ..task })));
+        }
+    }
+
+    /// A release as the bus knows it: to be put there, or to be taken off again.
+    fn task(&self, work: &WorkId, live: &Live) -> Option<Task> {
+        let id = live.account.as_ref()?;
+        let place = self.work.get(work)?.subscribers.iter().find(|s| s.job == *id)?.place;
+        let account = self.jobs.get(id)?;
+        let kind = account.task(place)?;
+        let setting = account.setting.as_ref()?;
+        Some(Task {
+            job: id.to_string(),
+            digest: work.digest,
+            release: live.release,
+            epoch: self.policy.epoch,
+            band: live.band,
+            avoid: None,
+            alone: false,
+            archive: setting.archive.clone(),
+            store: setting.store.to_string(),
+            out: setting.out.clone(),
+            kind,
+        })
+    }
+
+    /// Tells everybody who wants this work how it ended, and forgets it. `by`: the release that decided it; others are
+    /// taken off the bus or stopped.
+    fn decide(&mut self, work: &WorkId, verdict: &Verdict, by: Option<u32>, now: Now, actions: &mut Vec<Action>) {
+        let Some(entry) = self.work.get(work) else { return };
+        if entry.live.iter().any(|live| Some(live.release) != by) {
+            self.call_off(work, by, actions);
+        }
+        let Some(entry) = self.remove(work) else { return };
+        if matches!(verdict, Verdict::GivenUp(_)) {
+            self.least_release = self.least_release.max(entry.release() + 1);
+        }
+        for Subscriber { job: id, place } in entry.subscribers {
+            if *verdict == Verdict::Changed {
+                self.part(&id, Some(place.at), Parting::Drop, now, actions);
+                let most = self.policy.revisions;
+                self.with(&id, |job| job.recording_changed(place.at, most, actions));
+            } else {
+                self.with(&id, |job| job.decided(place, verdict, now, actions));
+            }
+            if let Some(failure) = self.jobs.get(&id).and_then(Job::over_budget) {
+                self.pause(&id, failure, now, actions);
+            }
+        }
+    }
+
+    /// Ends the other releases of this work.
+    fn call_off(&mut self, work: &WorkId, but: Option<u32>, actions: &mut Vec<Action>) {
+        let Some(entry) = self.work.get(work) else { return };
+        let (running, queued): (Vec<_>, Vec<_>) =
+            entry.live.iter().filter(|live| Some(live.release) != but).partition(|live| live.run.is_some());
+        discard(queued.iter().filter_map(|live| self.task(work, live)).collect(), actions);
+        let latest = running.iter().map(|live| live.release).max();
+        if let Some((latest, account)) = latest.zip(entry.account()) {
+            actions.push(Action::Stop { job: account.job.clone(), work: vec![(work.digest, latest)] });
         }
     }
 
     fn heard(&mut self, event: &Event, now: Now, actions: &mut Vec<Action>) {
         if let EventKind::Failed { disposition, cause, exit, hint, .. } = &event.kind
-            && *disposition == fulltime_common::Disposition::WorkerUnfit
+            && *disposition == Disposition::WorkerUnfit
         {
             let failure = JobFailure { exit: *exit, cause: cause.clone(), hint: hint.clone() };
             self.fleet.unfit(&event.worker, &event.job, failure, now);
         }
         let Some(work) = self.work_of(&event.job, event.digest) else { return };
-        let several = self.fleet.fit(now) > 1;
         let Some(entry) = self.work.get_mut(&work) else { return };
-        let after = entry.heard(event, &self.policy, several, now);
-        let subscribers: BTreeSet<JobId> = entry.subscribers.iter().map(|s| s.job.clone()).collect();
-        match after {
+        match entry.heard(event, &self.policy, now) {
             After::Nothing => {}
-            After::Decide(verdict) => self.decide(&work, &verdict, now, actions),
-            After::Again => self.release(&work, now, actions),
-            After::Trouble(failure) => {
-                for id in subscribers {
-                    let (mut failures, mut lasting) = (0, Duration::ZERO);
-                    self.with(&id, |job| (failures, lasting) = job.trouble(&failure.cause, now));
-                    if failures >= self.policy.trouble && lasting >= self.policy.patience {
-                        self.pause(&id, failure.clone(), now, actions);
-                    }
-                }
-            }
-            After::Pause(failure) => {
-                for id in subscribers {
+            After::Decide(verdict) => self.decide(&work, &verdict, Some(event.release), now, actions),
+            After::Record(charge) => self.record(&work, *charge, now, actions),
+            After::Trouble(failure) => self.trouble(&work, &failure, now, actions),
+            After::PauseJob(failure) => {
+                for id in self.subscribers(&work) {
                     self.pause(&id, failure.clone(), now, actions);
                 }
+            }
+        }
+        if self.work.get(&work).is_some_and(Entry::is_stranded) {
+            self.again(&work, now, actions);
+        }
+    }
+
+    fn subscribers(&self, work: &WorkId) -> BTreeSet<JobId> {
+        self.work.get(work).into_iter().flat_map(|entry| &entry.subscribers).map(|s| s.job.clone()).collect()
+    }
+
+    /// A failure costs budget: it is made durable first, on the account of the job that ran it.
+    fn record(&mut self, work: &WorkId, charge: Charge, now: Now, actions: &mut Vec<Action>) {
+        if matches!(charge.disposition, Disposition::Transient | Disposition::WorkerUnfit | Disposition::OutOfMemory) {
+            self.trouble(work, &charge.failure, now, actions);
+        }
+        let Some(account) = self.work.get(work).and_then(Entry::account) else { return };
+        let job = account.job.clone();
+        self.with(&job.clone(), |owner| {
+            let attempt = Box::new(owner.attempt(work.digest, charge));
+            actions.push(Action::Record { job, attempt });
+        });
+    }
+
+    fn recorded(&mut self, id: &JobId, attempt: Attempt, now: Now, actions: &mut Vec<Action>) {
+        let work = self.work_of(id, attempt.digest);
+        self.with(id, |job| job.recorded(attempt.clone()));
+        let Some(work) = work else { return };
+        let Some(entry) = self.work.get_mut(&work) else { return };
+        entry.recorded(&attempt, &self.policy);
+        if self.weigh(&work, now, actions) && self.work.get(&work).is_some_and(Entry::is_stranded) {
+            self.again(&work, now, actions);
+        }
+    }
+
+    /// Infrastructure troubles in a row concern the job, whatever task they hit.
+    fn trouble(&mut self, work: &WorkId, failure: &JobFailure, now: Now, actions: &mut Vec<Action>) {
+        for id in self.subscribers(work) {
+            let (mut failures, mut lasting) = (0, Duration::ZERO);
+            self.with(&id, |job| (failures, lasting) = job.trouble(&failure.cause, now));
+            if failures >= self.policy.trouble && lasting >= self.policy.patience {
+                self.pause(&id, failure.clone(), now, actions);
             }
         }
     }
@@ -249,119 +442,6 @@ impl Ledger {
         }
         self.fleet.hear(hello, now);
     }
-
-    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.fleet.forget_the_silent(now);
-        self.ask_for_lost_work(now, actions);
-        self.pause_the_hopeless(now, actions);
-        let active = self.jobs.values().filter(|job| !job.state().is_over());
-        let running: Vec<_> = active.map(|job| (job.id.clone(), self.frames_in_lanes(&job.id, now))).collect();
-        for (id, frames) in running {
-            self.with(&id, |job| job.sample(frames, now));
-        }
-    }
-
-    /// A released task of which nobody has spoken for a long time, while a lane that could run it stands idle, was lost
-    /// by the queue, or its event was.
-    fn ask_for_lost_work(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let silence = self.policy.lease * 3;
-        let mut lost = Vec::new();
-        for (work, entry) in &self.work {
-            let Some(Subscriber { job, place }) = entry.account() else { continue };
-            if entry.silent_for(now) < silence {
-                continue;
-            }
-            let Some(kind) = self.jobs.get(job).and_then(|job| job.task(*place)) else { continue };
-            if self.fleet.idle(&pool_of(kind), now) {
-                lost.push(work.clone());
-            }
-        }
-        for work in lost {
-            if let Some(entry) = self.work.get_mut(&work) {
-                entry.asked_again();
-            }
-            actions.extend(self.work.get(&work).and_then(|entry| self.check(&work, entry)));
-        }
-    }
-
-    /// Jobs that no worker can or will run: the last fit worker has declared itself unfit, or the engine class that the
-    /// plan pins is on none of the workers that are there.
-    fn pause_the_hopeless(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let mut hopeless = Vec::new();
-        let anybody_fit = self.fleet.fit(now) > 0;
-        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| !job.state().is_over()) {
-            let unfit = self.fleet.failure_of(id).filter(|_| !anybody_fit).cloned();
-            let waits = || self.work.values().any(|entry| entry.waits_for_class(id));
-            let wrong_class = job.pinned().filter(|class| anybody_fit && !self.fleet.has(class, now) && waits());
-            let (failure, grace) = match (unfit, wrong_class) {
-                (Some(failure), _) => (failure, self.policy.unfit_grace),
-                (None, Some(class)) => (job::wrong_class(class), self.policy.class_grace),
-                (None, None) => {
-                    job.hopeless_since = None;
-                    continue;
-                }
-            };
-            if now.saturating_sub(*job.hopeless_since.get_or_insert(now)) >= grace {
-                hopeless.push((id.clone(), failure));
-            }
-        }
-        for (id, failure) in hopeless {
-            self.pause(&id, failure, now, actions);
-        }
-    }
-
-    fn choose_engines(&mut self, now: Now, actions: &mut Vec<Action>) {
-        for job in self.jobs.values_mut().filter(|job| job.wants_engine()) {
-            if let Some(class) = self.fleet.choose(now) {
-                job.pin(class, actions);
-            }
-        }
-    }
-
-    fn pause(&mut self, id: &JobId, failure: JobFailure, now: Now, actions: &mut Vec<Action>) {
-        if self.jobs.get(id).is_none_or(|job| job.state().is_over()) {
-            return;
-        }
-        self.with(id, |job| job.end(JobState::Paused, Some(failure), now));
-        actions.push(Action::Withdraw { job: id.clone() });
-        self.unsubscribe(id, now, actions);
-    }
-
-    fn cancel(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        if matches!(job.state(), JobState::Cancelled | JobState::Finished) {
-            return;
-        }
-        job.end(JobState::Cancelled, Some(job::cancelled()), now);
-        let only = |entry: &Entry| entry.phase == Phase::Out && entry.subscribers.iter().all(|s| s.job == *id);
-        let work = self.work.iter().filter(|(_, entry)| only(entry));
-        let work = work.map(|(work, entry)| (work.digest, entry.release())).collect();
-        actions.push(Action::Withdraw { job: id.clone() });
-        actions.push(Action::Stop { job: id.clone(), work });
-        self.unsubscribe(id, now, actions);
-    }
-
-    /// Work that another job wants, too, goes on, on that job's account.
-    fn unsubscribe(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
-        let mut orphans = Vec::new();
-        self.work.retain(|work, entry| {
-            let was_account = entry.account().is_some_and(|s| s.job == *id);
-            entry.subscribers.retain(|s| s.job != *id);
-            if was_account && !entry.subscribers.is_empty() {
-                orphans.push(work.clone());
-            }
-            !entry.subscribers.is_empty()
-        });
-        for work in orphans {
-            match self.work.get(&work).map(|entry| entry.phase) {
-                Some(Phase::Out) => self.release(&work, now, actions),
-                Some(Phase::Asking) => {
-                    actions.extend(self.work.get(&work).and_then(|entry| self.check(&work, entry)));
-                }
-                None => {}
-            }
-        }
-    }
 }
 
 /// How a unit of work ended.
@@ -371,11 +451,19 @@ enum Verdict {
     Found,
     Committed(Box<Outcome>),
     GivenUp(String),
+    /// The recording is no longer the one that was planned.
+    Changed,
 }
 
-fn pool_of(kind: TaskKind) -> Pool {
+fn pool_of(kind: &TaskKind) -> Pool {
     match kind {
-        TaskKind::Map { shard } => Pool::Class(shard.engine),
+        TaskKind::Map { shard } => Pool::Class(shard.engine.clone()),
         TaskKind::Index { .. } | TaskKind::Reduce { .. } => Pool::Any,
+    }
+}
+
+fn discard(tasks: Vec<Task>, actions: &mut Vec<Action>) {
+    if !tasks.is_empty() {
+        actions.push(Action::Discard { tasks });
     }
 }

@@ -1,75 +1,19 @@
-//! One unit of work on its way, the failures charged to it, and what they amount to.
+//! One unit of work on its way: who wants it, which of its releases are about, and what an event means for it.
 
 use std::{sync::Arc, time::Duration};
 
 use fulltime_common::{
+    Exit,
     digest::Digest,
     error::Disposition,
-    wire::{Event, EventKind, JobFailure},
+    wire::{Band, Event, EventKind, Evidence, JobFailure, Witness},
 };
 
-use super::{JobId, Now, Place, Step, Verdict};
-
-/// Budgets and patience. Each kind of failure has its own budget, so that a flaky network never condemns an input.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// Of a delivery, as the bus has it.
-    pub lease: Duration,
-    /// Of this leader; see [`fulltime_common::wire::Task::epoch`].
-    pub epoch: u64,
-    /// Where release numbers start: seconds at the coordinator's start.
-    pub first_release: u32,
-    /// Least number of tasks released and unfinished at once, and how many per lane.
-    pub window: usize,
-    pub window_per_lane: usize,
-    /// Failures of store or network that one task may have before its jobs pause.
-    pub transient: u32,
-    pub out_of_memory: u32,
-    /// Workers that may vanish while they run one task.
-    pub vanished: u32,
-    /// Workers that one task may make unfit.
-    pub unfit: u32,
-    /// Attempts that must show that an input is poison, on different workers where there are several.
-    pub poison: u32,
-    /// Attempts after which it no longer matters that they were all on one worker.
-    pub poison_at_most: u32,
-    /// Store or network failures in a row, and for how long, before a job pauses whatever task they hit.
-    pub trouble: u32,
-    pub patience: Duration,
-    /// A worker that has not said hello for so long is gone.
-    pub silence: Duration,
-    /// How long to wait for another worker once all are unfit, or none has the pinned engine class.
-    pub unfit_grace: Duration,
-    pub class_grace: Duration,
-}
-
-impl Policy {
-    #[must_use]
-    pub fn new(lease: Duration) -> Self {
-        Self {
-            lease,
-            epoch: 0,
-            first_release: 0,
-            window: 64,
-            window_per_lane: 4,
-            transient: 8,
-            out_of_memory: 4,
-            vanished: 8,
-            unfit: 3,
-            poison: 2,
-            poison_at_most: 4,
-            trouble: 8,
-            patience: Duration::from_secs(30),
-            silence: Duration::from_secs(5),
-            unfit_grace: Duration::from_secs(3),
-            class_grace: Duration::from_secs(30),
-        }
-    }
-}
+use super::{Attempt, JobId, Now, Place, Policy, Step, Verdict, charges::Charges};
 
 /// Names work: what, and for whom. Container indexes and shards are made once per store, whichever jobs want them; a
 /// reduce also publishes one job's view of its result, so it is made once per job.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkId {
     pub digest: Digest,
     /// The store's URL, or the job.
@@ -87,28 +31,46 @@ pub(super) struct Subscriber {
 pub(super) enum Phase {
     /// Nothing is released yet: the store is being asked for the result.
     Asking,
-    /// On the bus.
+    /// On the bus, or between two releases while a failure is being recorded.
     Out,
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub subscribers: Vec<Subscriber>,
     pub phase: Phase,
+    /// Of the most urgent subscriber.
+    pub band: Band,
+    pub charges: Charges,
+    /// The latest release.
     release: u32,
     /// Last sign of life.
     since: Now,
     /// The store is being asked although the task is out.
     asked: bool,
-    /// An attempt has begun and not ended.
-    open: bool,
-    transient: u32,
-    out_of_memory: u32,
-    vanished: u32,
-    unfit: u32,
-    /// Workers that found the input to be poison.
-    poison: Vec<String>,
+    /// Releases that may still be delivered or run.
+    pub live: Vec<Live>,
+    /// A second release runs against the first.
+    rivalled: bool,
+    /// Failures that are being recorded and do not count yet.
+    recording: Vec<(u32, String, Disposition)>,
+}
+
+/// A release that is queued, or runs.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub release: u32,
+    pub band: Band,
+    /// On whose account it was released; `None` for a release of an earlier leader.
+    pub account: Option<JobId>,
+    pub run: Option<Run>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub worker: String,
+    pub since: Now,
 }
 
 /// What the ledger has to do after an event.
@@ -116,27 +78,36 @@ pub(super) struct Entry {
 pub(super) enum After {
     Nothing,
     Decide(Verdict),
-    /// Release it once more.
-    Again,
-    /// Worth telling; the bus delivers it again by itself.
+    /// It costs budget: to be recorded before it counts.
+    Record(Box<Charge>),
+    /// Worth telling.
     Trouble(JobFailure),
-    Pause(JobFailure),
+    PauseJob(JobFailure),
+}
+
+/// A failure that costs budget.
+#[derive(Debug)]
+pub(super) struct Charge {
+    pub release: u32,
+    pub worker: String,
+    pub disposition: Disposition,
+    pub evidence: Evidence,
+    pub failure: JobFailure,
 }
 
 impl Entry {
-    pub fn new(subscriber: Subscriber) -> Self {
+    pub fn new(subscriber: Subscriber, band: Band, charges: Charges) -> Self {
         Self {
             subscribers: vec![subscriber],
             phase: Phase::Asking,
+            band,
+            charges,
             release: 0,
             since: Now::ZERO,
             asked: false,
-            open: false,
-            transient: 0,
-            out_of_memory: 0,
-            vanished: 0,
-            unfit: 0,
-            poison: Vec::new(),
+            live: Vec::new(),
+            rivalled: false,
+            recording: Vec::new(),
         }
     }
 
@@ -150,22 +121,41 @@ impl Entry {
         self.subscribers.first()
     }
 
-    /// A shard on this job's account that is on the bus: only workers of its engine class take it.
-    pub fn waits_for_class(&self, job: &JobId) -> bool {
-        let map = |s: &Subscriber| s.job == *job && matches!(s.place.step, Step::Map { .. });
-        self.phase == Phase::Out && self.account().is_some_and(map)
+    pub fn is_map(&self) -> bool {
+        self.account().is_some_and(|s| matches!(s.place.step, Step::Map { .. }))
     }
 
-    /// Release numbers grow with time, too: a coordinator that starts anew, or a job that is submitted again, must not
+    /// A shard on this job's account that is on the bus: only workers of its engine class take it.
+    pub fn waits_for_class(&self, job: &JobId) -> bool {
+        self.phase == Phase::Out && self.is_map() && self.account().is_some_and(|s| s.job == *job)
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.live.iter().any(|live| live.run.is_some())
+    }
+
+    /// Out, but nowhere: nothing of it is queued, runs or is being recorded.
+    pub fn is_stranded(&self) -> bool {
+        self.phase == Phase::Out && self.live.is_empty() && self.recording.is_empty()
+    }
+
+    /// Notes a new release. Numbers grow with time, too: a coordinator that starts anew, or a job that is resumed, must not
     /// repeat one within minutes, since the broker would drop the task as a duplicate.
-    pub fn next_release(&mut self, first: u32, now: Now) -> u32 {
-        let clock = first.wrapping_add(now.as_secs() as u32);
-        self.release = (self.release + 1).max(clock);
+    pub fn released(&mut self, least: u32, account: &JobId, now: Now) -> u32 {
+        self.release = (self.release + 1).max(least);
         self.phase = Phase::Out;
         self.since = now;
         self.asked = false;
-        self.open = false;
+        let live = Live { release: self.release, band: self.band, account: Some(account.clone()), run: None };
+        self.live.push(live);
         self.release
+    }
+
+    /// The releases that nobody runs: they are lost, or to be taken off the bus.
+    pub fn take_queued(&mut self) -> Vec<Live> {
+        let (queued, running) = std::mem::take(&mut self.live).into_iter().partition(|live| live.run.is_none());
+        self.live = running;
+        queued
     }
 
     /// Whether "the result is not there" is news.
@@ -183,65 +173,141 @@ impl Entry {
         self.asked = false;
     }
 
-    /// How long a released task has been silent; zero while the store is being asked.
+    /// How long a released task has been silent; zero while the store is being asked, or a failure is being recorded.
     pub fn silent_for(&self, now: Now) -> Duration {
-        if self.phase == Phase::Out && !self.asked { now.saturating_sub(self.since) } else { Duration::ZERO }
+        let waits = self.phase == Phase::Out && !self.asked && self.recording.is_empty();
+        if waits { now.saturating_sub(self.since) } else { Duration::ZERO }
     }
 
-    /// Charges an event to the budgets. Late and repeated events are harmless: a commit decides whenever it comes, and a
-    /// failure of an earlier release is evidence but releases nothing.
-    pub fn heard(&mut self, event: &Event, policy: &Policy, several: bool, now: Now) -> After {
+    /// The run of a shard that has only one release, if it has lasted this long.
+    pub fn straggles(&self, least: Duration, now: Now) -> Option<&Run> {
+        match &self.live[..] {
+            [Live { run: Some(run), .. }] if !self.rivalled && self.recording.is_empty() && self.is_map() => {
+                Some(run).filter(|run| now.saturating_sub(run.since) >= least)
+            }
+            _ => None,
+        }
+    }
+
+    pub fn rival(&mut self) {
+        self.rivalled = true;
+    }
+
+    /// What an event means. Late and repeated ones are harmless: a commit decides whenever it comes, and a failure of an
+    /// earlier release is evidence but releases nothing while a later one is about.
+    pub fn heard(&mut self, event: &Event, policy: &Policy, now: Now) -> After {
         self.sign_of_life(now);
-        let (disposition, failure) = match &event.kind {
-            EventKind::Started => return self.started(event, policy),
-            EventKind::Committed(outcome) => return After::Decide(Verdict::Committed(Box::new(outcome.clone()))),
-            EventKind::Failed { disposition, cause, exit, hint, .. } => {
-                (*disposition, JobFailure { exit: *exit, cause: cause.clone(), hint: hint.clone() })
-            }
-        };
-        self.open = false;
-        match disposition {
-            // Nothing is charged to the input. The bus (or whoever cancelled) sees to the task.
-            Disposition::PreEmpted | Disposition::Cancelled => After::Nothing,
-            Disposition::Transient => budget(&mut self.transient, policy.transient, failure),
-            Disposition::OutOfMemory => budget(&mut self.out_of_memory, policy.out_of_memory, failure),
-            Disposition::JobUnfit => After::Pause(failure),
-            Disposition::WorkerUnfit => budget(&mut self.unfit, policy.unfit, failure),
-            Disposition::InputChanged => After::Decide(Verdict::GivenUp(failure.cause)),
-            Disposition::PoisonInput => {
-                self.poison.push(event.worker.clone());
-                let attempts = self.poison.len() as u32;
-                let reproduced = !several || self.poison.iter().any(|worker| *worker != event.worker);
-                if attempts >= policy.poison_at_most || (attempts >= policy.poison && reproduced) {
-                    After::Decide(Verdict::GivenUp(failure.cause))
-                } else if event.release == self.release {
-                    After::Again
-                } else {
-                    After::Nothing
-                }
+        match &event.kind {
+            EventKind::Started => self.started(event, now),
+            EventKind::Committed(outcome) => After::Decide(Verdict::Committed(Box::new(outcome.clone()))),
+            EventKind::Failed { disposition, cause, exit, hint, evidence } => {
+                let failure = JobFailure { exit: *exit, cause: cause.clone(), hint: hint.clone() };
+                self.ended(event.release, *disposition, evidence.witness);
+                self.failed(event, *disposition, *evidence, failure, policy)
             }
         }
     }
 
-    /// An attempt that begins while another is open means that the other one's worker vanished.
-    fn started(&mut self, event: &Event, policy: &Policy) -> After {
-        let vanished = std::mem::replace(&mut self.open, true) && event.release == self.release;
-        if !vanished {
+    /// An attempt that begins while another of the same release is open means that the other one's worker vanished.
+    fn started(&mut self, event: &Event, now: Now) -> After {
+        // Whoever begins is asked no more: its commit or its silence will tell.
+        self.phase = Phase::Out;
+        let run = Some(Run { worker: event.worker.clone(), since: now });
+        let Some(live) = self.live.iter_mut().find(|live| live.release == event.release) else {
+            let live = Live { release: event.release, band: self.band, account: None, run };
+            self.live.push(live);
             return After::Nothing;
-        }
+        };
+        let Some(before) = std::mem::replace(&mut live.run, run) else { return After::Nothing };
+        let vanished = self.charges.vanished() + 1;
         let failure = JobFailure {
-            exit: fulltime_common::Exit::Paused as u8,
-            cause: format!("{} workers vanished while they ran the same task", self.vanished + 1),
+            exit: Exit::Paused as u8,
+            cause: format!("{vanished} workers vanished while they ran the same task"),
             hint: Some("look at the workers' logs: a crash or the system's out-of-memory killer ended them".into()),
         };
-        match budget(&mut self.vanished, policy.vanished, failure) {
-            After::Trouble(_) => After::Nothing,
-            after => after,
+        self.record(event.release, before.worker, Disposition::PreEmpted, Evidence::default(), failure)
+    }
+
+    /// The end of a run. The bus delivers again by itself what a lane handed back; what a lane finished, or its supervisor
+    /// settled on its behalf, is gone from it.
+    fn ended(&mut self, release: u32, disposition: Disposition, witness: Witness) {
+        let handed_back = match disposition {
+            Disposition::Transient | Disposition::OutOfMemory | Disposition::PreEmpted | Disposition::WorkerUnfit => {
+                witness == Witness::Error
+            }
+            Disposition::PoisonInput | Disposition::InputChanged | Disposition::JobUnfit | Disposition::Cancelled => {
+                false
+            }
+        };
+        if handed_back {
+            for live in self.live.iter_mut().filter(|live| live.release == release) {
+                live.run = None;
+            }
+        } else {
+            self.live.retain(|live| live.release != release);
         }
     }
-}
 
-fn budget(charged: &mut u32, most: u32, failure: JobFailure) -> After {
-    *charged += 1;
-    if *charged >= most { After::Pause(failure) } else { After::Trouble(failure) }
+    fn failed(
+        &mut self,
+        event: &Event,
+        disposition: Disposition,
+        evidence: Evidence,
+        failure: JobFailure,
+        policy: &Policy,
+    ) -> After {
+        let used_up = match disposition {
+            // Nothing is charged to the input.
+            Disposition::PreEmpted | Disposition::Cancelled => return After::Nothing,
+            Disposition::JobUnfit => return After::PauseJob(failure),
+            Disposition::InputChanged => return After::Decide(Verdict::Changed),
+            Disposition::Transient => {
+                self.charges.transient += 1;
+                self.charges.transient >= policy.transient
+            }
+            Disposition::WorkerUnfit => {
+                self.charges.unfit += 1;
+                self.charges.unfit >= policy.unfit
+            }
+            Disposition::OutOfMemory => true,
+            Disposition::PoisonInput => {
+                if self.charges.knows(event.release, &event.worker) {
+                    return After::Nothing;
+                }
+                true
+            }
+        };
+        if used_up {
+            self.record(event.release, event.worker.clone(), disposition, evidence, failure)
+        } else {
+            After::Trouble(failure)
+        }
+    }
+
+    fn record(
+        &mut self,
+        release: u32,
+        worker: String,
+        disposition: Disposition,
+        evidence: Evidence,
+        failure: JobFailure,
+    ) -> After {
+        let key = (release, worker.clone(), disposition);
+        if self.recording.contains(&key) {
+            return After::Nothing;
+        }
+        self.recording.push(key);
+        After::Record(Box::new(Charge { release, worker, disposition, evidence, failure }))
+    }
+
+    /// A failure is durable: from now on it counts.
+    pub fn recorded(&mut self, attempt: &Attempt, policy: &Policy) {
+        let same = |(release, worker, disposition): &(u32, String, Disposition)| {
+            (*release, worker, *disposition) == (attempt.release, &attempt.worker, attempt.disposition)
+        };
+        if let Some(at) = self.recording.iter().position(same) {
+            self.recording.remove(at);
+            self.charges.add(attempt, policy);
+        }
+    }
 }

@@ -1,7 +1,7 @@
-//! One match of a job on its way from a list of files to committed tables. Holds what a shard needs and no more, and
-//! drops even that once the reduce inputs are frozen.
+//! One match of a job on its way from a list of files to committed tables. While it waits it holds its files, while it runs
+//! what a shard needs, and once it is done next to nothing.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use fulltime_common::{
     digest::Digest,
@@ -10,50 +10,89 @@ use fulltime_common::{
         EngineClass, Gap, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs, ReduceRecording, ReduceShard,
         ShardSpec,
     },
+    wire::JobFailure,
 };
 
-use super::{GENERATION, PlanOrder};
+use super::{PlanOrder, Step};
 use crate::manifest::Quarantined;
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
     /// Known from the match list; nobody has looked for an earlier plan.
     Listed,
+    /// Its earlier plan is being looked for.
+    Opening,
     /// Recordings without a container index are being indexed.
     Indexing,
     /// The plan is being made, or waits for an engine class.
     Planning,
+    /// Planned; the result of the whole match is being looked for.
+    Finding,
     Mapping,
+    /// A recording changed; all of them are looked at anew.
+    Relisting,
     /// All shards are decided; the inputs object is being created.
     Freezing,
     Reducing {
         reduce: Digest,
+        taken: bool,
     },
     /// Reduced; the summary is being read.
     Summarising,
     Done,
-    Quarantined(Vec<Quarantined>),
+    /// Done before this leader took over; its figures are not known yet.
+    Past,
+    Quarantined(Box<[Quarantined]>),
 }
 
-#[derive(Debug)]
+impl Stage {
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Done | Self::Past | Self::Quarantined(_))
+    }
+
+    /// Between the list and the first shard.
+    pub fn is_preparing(&self) -> bool {
+        matches!(self, Self::Opening | Self::Indexing | Self::Planning | Self::Finding | Self::Relisting)
+    }
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct Fixture {
     pub id: MatchId,
     pub stage: Stage,
+    /// How often it was planned anew.
+    pub revision: u32,
+    placements: Vec<Placement>,
+    /// From the opening to the freezing.
     pub recordings: Vec<Recording>,
     pub engine: Option<EngineClass>,
     /// Recordings (while indexing) or shards (while mapping) without a verdict.
     pub undecided: usize,
-    /// As events reported them; the summary has the last word.
-    pub detections: u64,
-    /// Shards given up; the summary's gaps have the last word.
-    pub given_up: u64,
+    pub share: Share,
+    /// Why nothing more of it is taken up until the job is resumed.
+    pub held: Option<Box<JobFailure>>,
 }
 
-#[derive(Debug)]
+/// What a match adds to the job's figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    pub recordings: u64,
+    pub recordings_indexed: u64,
+    pub shards: u64,
+    pub shards_done: u64,
+    pub frames: u64,
+    pub frames_done: u64,
+    /// As events reported them; the summary has the last word.
+    pub detections: u64,
+    /// Recordings and runs of frames that were given up, or the match as a whole.
+    pub lost: u64,
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct Recording {
-    pub placement: Placement,
     /// Key of the container index.
     pub index: Digest,
+    pub state: Taken,
     pub refused: Option<String>,
     frames: u32,
     frame_rate: (u32, u32),
@@ -63,79 +102,240 @@ pub(super) struct Recording {
     gaps: Vec<Gap>,
 }
 
+/// Whether work has been taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Waiting,
+    Taken,
+    Decided,
+}
+
 /// A shard.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub digest: Digest,
     pub frames: Range<u32>,
     intervals: Range<u32>,
     bytes: Range<u64>,
-    committed: bool,
+    pub state: SlotState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SlotState {
+    Waiting,
+    Taken,
+    Committed,
+    GivenUp,
+    /// Found to be poison; its parts are being fixed.
+    Splitting,
+    /// Other slots stand for it.
+    Split,
+}
+
+impl Slot {
+    fn new(spec: &ShardSpec) -> Self {
+        Self {
+            digest: spec.digest(),
+            frames: spec.frames.clone(),
+            intervals: spec.intervals.clone(),
+            bytes: spec.bytes.clone(),
+            state: SlotState::Waiting,
+        }
+    }
+
+    pub fn length(&self) -> u64 {
+        u64::from(self.frames.end - self.frames.start)
+    }
+
+    pub fn is_divisible(&self) -> bool {
+        self.intervals.len() > 1
+    }
 }
 
 impl Fixture {
-    pub fn new(planned: PlannedMatch, archive: &str) -> Self {
-        let recordings: Vec<_> = planned
-            .recordings
-            .into_iter()
-            .map(|placement| Recording {
-                index: RecordingIndex::digest(archive, &placement.recording),
-                placement,
-                refused: None,
-                frames: 0,
-                frame_rate: (0, 1),
-                width: 0,
-                height: 0,
-                slots: Vec::new(),
-                gaps: Vec::new(),
-            })
-            .collect();
-        let undecided = recordings.len();
-        Self { id: planned.id, stage: Stage::Listed, recordings, engine: None, undecided, detections: 0, given_up: 0 }
+    pub fn new(planned: PlannedMatch, revision: u32) -> Self {
+        let share = Share { recordings: planned.recordings.len() as u64, ..Share::default() };
+        Self {
+            id: planned.id,
+            stage: Stage::Listed,
+            revision,
+            placements: planned.recordings,
+            recordings: Vec::new(),
+            engine: None,
+            undecided: 0,
+            share,
+            held: None,
+        }
+    }
+
+    /// Begins to work on it.
+    pub fn open(&mut self, archive: &str) {
+        let recording = |placement: &Placement| Recording {
+            index: RecordingIndex::digest(archive, &placement.recording),
+            state: Taken::Waiting,
+            refused: None,
+            frames: 0,
+            frame_rate: (0, 1),
+            width: 0,
+            height: 0,
+            slots: Vec::new(),
+            gaps: Vec::new(),
+        };
+        self.recordings = self.placements.iter().map(recording).collect();
+        self.undecided = self.recordings.len();
+        self.stage = Stage::Opening;
+    }
+
+    /// The recordings are others than before: everything begins again.
+    pub fn relist(&mut self, planned: PlannedMatch, revision: u32) {
+        *self = Self { held: self.held.take(), ..Self::new(PlannedMatch { id: self.id.clone(), ..planned }, revision) };
+    }
+
+    /// Nothing of it will be asked for any more.
+    pub fn close(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.held = None;
+        self.placements = Vec::new();
+        self.recordings = Vec::new();
+    }
+
+    pub fn placement(&self, recording: u32) -> Option<&Placement> {
+        self.placements.get(recording as usize)
+    }
+
+    pub fn slot(&self, recording: u32, shard: u32) -> Option<&Slot> {
+        self.recordings.get(recording as usize)?.slots.get(shard as usize)
+    }
+
+    pub fn slot_mut(&mut self, recording: u32, shard: u32) -> Option<&mut Slot> {
+        self.recordings.get_mut(recording as usize)?.slots.get_mut(shard as usize)
+    }
+
+    /// All work that nobody has taken up.
+    pub fn waiting(&self) -> Vec<Step> {
+        if self.held.is_some() {
+            return Vec::new();
+        }
+        let recordings = || (0_u32..).zip(&self.recordings);
+        match &self.stage {
+            Stage::Indexing => recordings()
+                .filter(|(_, r)| r.state == Taken::Waiting)
+                .map(|(recording, _)| Step::Index { recording })
+                .collect(),
+            Stage::Mapping => recordings()
+                .flat_map(|(recording, r)| {
+                    let slots = (0_u32..).zip(&r.slots).filter(|(_, slot)| slot.state == SlotState::Waiting);
+                    slots.map(move |(shard, _)| Step::Map { recording, shard })
+                })
+                .collect(),
+            Stage::Reducing { taken: false, .. } => vec![Step::Reduce],
+            Stage::Listed
+            | Stage::Opening
+            | Stage::Planning
+            | Stage::Finding
+            | Stage::Relisting
+            | Stage::Freezing
+            | Stage::Reducing { .. }
+            | Stage::Summarising
+            | Stage::Done
+            | Stage::Past
+            | Stage::Quarantined(_) => Vec::new(),
+        }
+    }
+
+    pub fn is_waiting(&self, step: Step) -> bool {
+        match (step, &self.stage) {
+            (Step::Index { recording }, Stage::Indexing) => {
+                self.recordings.get(recording as usize).is_some_and(|r| r.state == Taken::Waiting)
+            }
+            (Step::Map { recording, shard }, Stage::Mapping) => {
+                self.slot(recording, shard).is_some_and(|slot| slot.state == SlotState::Waiting)
+            }
+            (Step::Reduce, Stage::Reducing { taken, .. }) => !taken,
+            (Step::Index { .. } | Step::Map { .. } | Step::Reduce, _) => false,
+        }
+    }
+
+    /// Marks a unit of work as taken up, or as waiting again. Decided work stays decided.
+    pub fn mark(&mut self, step: Step, taken: bool) {
+        match step {
+            Step::Index { recording } => {
+                if let Some(recording) = self.recordings.get_mut(recording as usize)
+                    && recording.state != Taken::Decided
+                {
+                    recording.state = if taken { Taken::Taken } else { Taken::Waiting };
+                }
+            }
+            Step::Map { recording, shard } => {
+                if let Some(slot) = self.slot_mut(recording, shard)
+                    && matches!(slot.state, SlotState::Waiting | SlotState::Taken)
+                {
+                    slot.state = if taken { SlotState::Taken } else { SlotState::Waiting };
+                }
+            }
+            Step::Reduce => {
+                if let Stage::Reducing { taken: before, .. } = &mut self.stage {
+                    *before = taken;
+                }
+            }
+        }
     }
 
     /// True when this was the last recording without an index or a refusal.
     pub fn indexed(&mut self, recording: u32, refused: Option<String>) -> bool {
         if let Some(recording) = self.recordings.get_mut(recording as usize) {
             recording.refused = refused;
+            recording.state = Taken::Decided;
             self.undecided = self.undecided.saturating_sub(1);
         }
         self.undecided == 0
     }
 
     pub fn order(&self, engine: EngineClass, pipeline: Digest, map: Digest) -> PlanOrder {
-        let recordings = self.recordings.iter().map(|r| (r.placement.clone(), r.index, r.refused.clone())).collect();
-        PlanOrder { id: self.id.clone(), revision: 0, engine, pipeline, map, recordings }
+        let recordings = self.placements.iter().zip(&self.recordings);
+        let recordings = recordings.map(|(placement, r)| (placement.clone(), r.index, r.refused.clone())).collect();
+        PlanOrder { id: self.id.clone(), revision: self.revision, engine, pipeline, map, recordings }
     }
 
-    /// Takes over a plan (whose recordings are those of the match list, in its order). Returns shards and frames.
-    pub fn load(&mut self, plan: &MatchPlan) -> (u64, u64) {
+    /// Takes over a plan (whose recordings are those of the match list, in its order), with the parts of shards that were
+    /// split before.
+    pub fn load(&mut self, plan: &MatchPlan, splits: &BTreeMap<Digest, Vec<ShardSpec>>) {
         self.engine = Some(plan.engine.clone());
         for (recording, planned) in self.recordings.iter_mut().zip(&plan.recordings) {
+            recording.state = Taken::Decided;
             recording.refused.clone_from(&planned.refused);
             recording.frames = planned.frames;
             recording.frame_rate = planned.frame_rate;
             (recording.width, recording.height) = (planned.width, planned.height);
-            let slot = |shard: &ShardSpec| Slot {
-                digest: shard.digest(),
-                frames: shard.frames.clone(),
-                intervals: shard.intervals.clone(),
-                bytes: shard.bytes.clone(),
-                committed: false,
-            };
-            recording.slots = planned.shards.iter().map(slot).collect();
+            recording.slots = planned.shards.iter().map(Slot::new).collect();
+            if !splits.is_empty() {
+                let mut at = 0;
+                while let Some(slot) = recording.slots.get(at) {
+                    if let Some(parts) = splits.get(&slot.digest).filter(|parts| parts.len() > 1) {
+                        recording.split(at, parts);
+                    }
+                    at += 1;
+                }
+            }
         }
-        self.undecided = self.recordings.iter().map(|r| r.slots.len()).sum();
-        let frames = self.recordings.iter().map(|r| u64::from(r.frames)).sum();
-        (self.undecided as u64, frames)
+        let slots = || self.recordings.iter().flat_map(|r| &r.slots).filter(|slot| slot.state == SlotState::Waiting);
+        self.undecided = slots().count();
+        self.share = Share {
+            recordings: self.share.recordings,
+            recordings_indexed: self.share.recordings,
+            shards: self.undecided as u64,
+            frames: self.recordings.iter().map(|r| u64::from(r.frames)).sum(),
+            lost: self.refused().count() as u64,
+            ..Share::default()
+        };
     }
 
     pub fn shard(&self, recording: u32, shard: u32, pipeline: Digest, map: Digest) -> Option<ShardSpec> {
-        let recording = self.recordings.get(recording as usize)?;
-        let slot = recording.slots.get(shard as usize)?;
+        let placement = self.placement(recording)?;
+        let slot = self.slot(recording, shard)?;
         Some(ShardSpec {
-            recording: recording.placement.recording.clone(),
-            index: recording.index,
+            recording: placement.recording.clone(),
+            index: self.recordings.get(recording as usize)?.index,
             intervals: slot.intervals.clone(),
             frames: slot.frames.clone(),
             bytes: slot.bytes.clone(),
@@ -145,43 +345,87 @@ impl Fixture {
         })
     }
 
-    /// Settles a shard; `given_up` says why it has no result. Returns its number of frames.
-    pub fn settle(&mut self, recording: u32, shard: u32, given_up: Option<&str>) -> u64 {
-        let Some(recording) = self.recordings.get_mut(recording as usize) else { return 0 };
-        let Some(slot) = recording.slots.get_mut(shard as usize) else { return 0 };
-        self.undecided = self.undecided.saturating_sub(1);
-        match given_up {
-            None => slot.committed = true,
-            Some(reason) => {
-                recording.gaps.push(Gap { frames: slot.frames.clone(), reason: reason.to_owned() });
-                self.given_up += 1;
-            }
-        }
-        u64::from(slot.frames.end - slot.frames.start)
+    /// The shards that are being cut into parts.
+    pub fn splitting(&self) -> impl Iterator<Item = (u32, u32)> {
+        (0_u32..).zip(&self.recordings).flat_map(|(recording, r)| {
+            let slots = (0_u32..).zip(&r.slots).filter(|(_, slot)| slot.state == SlotState::Splitting);
+            slots.map(move |(shard, _)| (recording, shard))
+        })
     }
 
-    /// What the reduce reads, once every shard is settled.
-    pub fn inputs(&self, job: &str, pipeline: Digest, reduce: Digest) -> ReduceInputs {
-        let recordings = self.recordings.iter().map(|recording| {
-            let committed = recording.slots.iter().filter(|slot| slot.committed);
+    /// Replaces the shard by its parts, as yet waiting. False if it was not being split.
+    pub fn split(&mut self, recording: u32, digest: Digest, parts: &[ShardSpec]) -> bool {
+        let Some(recording) = self.recordings.get_mut(recording as usize) else { return false };
+        let splitting = |slot: &Slot| slot.digest == digest && slot.state == SlotState::Splitting;
+        let Some(at) = recording.slots.iter().position(splitting) else { return false };
+        recording.split(at, parts);
+        self.undecided += parts.len() - 1;
+        self.share.shards += parts.len() as u64 - 1;
+        true
+    }
+
+    /// Gives a shard up.
+    pub fn give_up(&mut self, recording: u32, shard: u32, reason: &str) {
+        let Some(recording) = self.recordings.get_mut(recording as usize) else { return };
+        let Some(slot) = recording.slots.get_mut(shard as usize) else { return };
+        slot.state = SlotState::GivenUp;
+        recording.gaps.push(Gap { frames: slot.frames.clone(), reason: reason.to_owned() });
+        self.undecided = self.undecided.saturating_sub(1);
+        self.share.shards_done += 1;
+        self.share.lost += 1;
+    }
+
+    /// A shard has a result. Returns its number of frames.
+    pub fn commit(&mut self, recording: u32, shard: u32) -> u64 {
+        let Some(slot) = self.slot_mut(recording, shard) else { return 0 };
+        slot.state = SlotState::Committed;
+        let frames = slot.length();
+        self.undecided = self.undecided.saturating_sub(1);
+        self.share.shards_done += 1;
+        self.share.frames_done += frames;
+        frames
+    }
+
+    /// All shards have results, since the reduce result does.
+    pub fn commit_all(&mut self) {
+        for slot in self.recordings.iter_mut().flat_map(|r| &mut r.slots) {
+            if slot.state == SlotState::Waiting {
+                slot.state = SlotState::Committed;
+            }
+        }
+        self.undecided = 0;
+    }
+
+    /// What the reduce reads, once every shard is settled. `whole`: as if every shard had a result.
+    pub fn inputs(&self, job: &str, generation: u32, pipeline: Digest, reduce: Digest, whole: bool) -> ReduceInputs {
+        let listed = |slot: &&Slot| match slot.state {
+            SlotState::Committed => true,
+            SlotState::Waiting => whole,
+            SlotState::Taken | SlotState::GivenUp | SlotState::Splitting | SlotState::Split => false,
+        };
+        let recordings = self.placements.iter().zip(&self.recordings).map(|(placement, recording)| {
+            let slots = recording.slots.iter().filter(listed);
+            let mut shards: Vec<_> =
+                slots.map(|slot| ReduceShard { digest: slot.digest, frames: slot.frames.clone() }).collect();
+            shards.sort_by_key(|shard| shard.frames.start);
             let mut gaps = recording.gaps.clone();
             gaps.sort_by_key(|gap| gap.frames.start);
             gaps.extend(recording.refused.iter().map(|reason| Gap { frames: 0..0, reason: reason.clone() }));
             ReduceRecording {
-                placement: recording.placement.clone(),
+                placement: placement.clone(),
                 index: recording.index,
                 frames: recording.frames,
                 frame_rate: recording.frame_rate,
                 width: recording.width,
                 height: recording.height,
-                shards: committed.map(|s| ReduceShard { digest: s.digest, frames: s.frames.clone() }).collect(),
+                shards,
                 gaps,
             }
         });
         ReduceInputs {
             id: self.id.clone(),
             job: job.to_owned(),
-            generation: GENERATION,
+            generation,
             pipeline,
             reduce,
             recordings: recordings.collect(),
@@ -190,39 +434,58 @@ impl Fixture {
 
     /// The inputs object exists: from here on only it counts.
     pub fn freeze(&mut self, inputs: &ReduceInputs) {
-        self.stage = Stage::Reducing { reduce: inputs.digest() };
-        self.given_up =
-            inputs.recordings.iter().flat_map(|r| &r.gaps).filter(|gap| !gap.frames.is_empty()).count() as u64;
+        self.stage = Stage::Reducing { reduce: inputs.digest(), taken: false };
         self.undecided = 0;
+        let listed = inputs.recordings.iter().flat_map(|r| &r.shards);
+        self.share.shards_done = self.share.shards;
+        self.share.frames_done = listed.map(|s| u64::from(s.frames.end - s.frames.start)).sum();
+        self.share.lost = inputs.recordings.iter().map(|r| r.gaps.len() as u64).sum();
         for recording in &mut self.recordings {
             recording.slots = Vec::new();
             recording.gaps = Vec::new();
         }
     }
 
-    /// How many recordings and shards were given up, or the match as a whole.
-    pub fn lost(&self) -> u64 {
-        match &self.stage {
-            Stage::Quarantined(records) => records.len() as u64,
-            _ => self.refused().count() as u64 + self.given_up,
-        }
-    }
-
-    fn refused(&self) -> impl Iterator<Item = &Recording> {
-        self.recordings.iter().filter(|recording| recording.refused.is_some())
+    fn refused(&self) -> impl Iterator<Item = (&Placement, &str)> {
+        let recordings = self.placements.iter().zip(&self.recordings);
+        recordings.filter_map(|(placement, r)| Some((placement, r.refused.as_deref()?)))
     }
 
     /// The records of the recordings that were refused.
     pub fn refusals(&self) -> Vec<Quarantined> {
-        self.refused().map(|r| self.record(Some(r), None, r.refused.as_deref().unwrap_or_default())).collect()
+        self.refused().map(|(placement, reason)| self.record(Some(placement), None, reason)).collect()
     }
 
-    pub fn record(&self, recording: Option<&Recording>, frames: Option<Range<u32>>, reason: &str) -> Quarantined {
+    pub fn record(&self, placement: Option<&Placement>, frames: Option<Range<u32>>, reason: &str) -> Quarantined {
         Quarantined {
             id: self.id.clone(),
-            recording: recording.map(|r| r.placement.recording.key.clone()),
+            recording: placement.map(|p| p.recording.key.clone()),
             frames,
             reason: reason.to_owned(),
         }
+    }
+}
+
+impl Share {
+    /// Adds what a match has become and takes off what it was.
+    pub fn change(&mut self, before: Self, after: Self) {
+        let change = |sum: &mut u64, before: u64, after: u64| *sum = (*sum + after).saturating_sub(before);
+        change(&mut self.recordings, before.recordings, after.recordings);
+        change(&mut self.recordings_indexed, before.recordings_indexed, after.recordings_indexed);
+        change(&mut self.shards, before.shards, after.shards);
+        change(&mut self.shards_done, before.shards_done, after.shards_done);
+        change(&mut self.frames, before.frames, after.frames);
+        change(&mut self.frames_done, before.frames_done, after.frames_done);
+        change(&mut self.detections, before.detections, after.detections);
+        change(&mut self.lost, before.lost, after.lost);
+    }
+}
+
+impl Recording {
+    fn split(&mut self, at: usize, parts: &[ShardSpec]) {
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.state = SlotState::Split;
+        }
+        self.slots.extend(parts.iter().map(Slot::new));
     }
 }

@@ -1,17 +1,20 @@
 //! What the ledger tells people: figures, rates, and what is in the way.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use fulltime_common::wire::{Hello, JobState, JobStatus};
 
-use super::{JobId, Ledger, Now, Step, job::Job};
+use super::{JobId, Ledger, Now, entry::Entry, job::Job};
 
 /// Over which frames per second are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(250);
 
 /// Frames per second over a sliding window.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rate {
     samples: VecDeque<(Now, u64)>,
 }
@@ -45,11 +48,11 @@ impl Rate {
 impl Job {
     /// `running` are frames that lanes have done of shards not yet committed.
     pub fn sample(&mut self, running: u64, now: Now) {
-        self.rate.note(self.tally.frames_run + running, now);
+        self.rate.note(self.frames_run + running, now);
     }
 
     fn status(&self, running: u64, now: Now) -> JobStatus {
-        let tally = &self.tally;
+        let tally = &self.share;
         let state = self.state();
         let fps = if state.is_over() { 0.0 } else { self.rate.per_second() };
         let frames_done = (tally.frames_done + running).min(tally.frames);
@@ -63,8 +66,8 @@ impl Job {
         JobStatus {
             job: self.id.to_string(),
             state,
-            matches: tally.matches,
-            matches_done: tally.matches_done,
+            matches: self.matches,
+            matches_done: self.matches_done,
             recordings: tally.recordings,
             recordings_indexed: tally.recordings_indexed,
             shards: tally.shards,
@@ -72,14 +75,14 @@ impl Job {
             frames: tally.frames,
             frames_done,
             detections: tally.detections,
-            quarantined: self.quarantined(),
+            quarantined: tally.lost,
             problems: self.problems.iter().cloned().collect(),
             elapsed_seconds: self.ended.unwrap_or(now).saturating_sub(self.started).as_secs_f64(),
             fps,
             eta_seconds: (state == JobState::Running && fps > 0.0).then(|| left / fps),
             stage_seconds: self.stages.clone(),
             manifest: self.manifest.clone(),
-            failure: self.failure.clone(),
+            failure: self.failure(),
         }
     }
 }
@@ -88,11 +91,12 @@ impl Ledger {
     /// One job, or all of them in the order of their names.
     #[must_use]
     pub fn status(&self, job: Option<&str>, now: Now) -> Vec<JobStatus> {
+        let running = self.frames_in_lanes(now);
         let wanted = self.jobs.values().filter(|j| job.is_none_or(|id| *j.id == *id));
         wanted
             .map(|job| {
-                let mut status = job.status(self.frames_in_lanes(&job.id, now), now);
-                status.problems.extend(self.in_the_way(job, now));
+                let mut status = job.status(running.get(&job.id).copied().unwrap_or_default(), now);
+                status.problems.extend(self.in_the_way(job));
                 let surplus = status.problems.len().saturating_sub(20);
                 status.problems.drain(..surplus);
                 status
@@ -111,24 +115,30 @@ impl Ledger {
         self.jobs.get(job).map(Job::state)
     }
 
-    fn in_the_way(&self, job: &Job, now: Now) -> Option<String> {
+    fn in_the_way(&self, job: &Job) -> Option<String> {
         if job.state().is_over() {
             return None;
         }
-        if self.fleet.fit(now) == 0 {
+        if job.closed {
+            return Some("waiting for its run window".to_owned());
+        }
+        if self.fleet.fit() == 0 {
             return Some("waiting for workers".to_owned());
         }
-        let class = job.pinned().filter(|class| !self.fleet.has(class, now))?;
+        let class = job.pinned().filter(|class| !self.fleet.has(class))?;
         Some(format!("waiting for a worker of engine class `{class}`"))
     }
 
-    /// Frames that lanes have done of shards which this job pays for.
-    pub(super) fn frames_in_lanes(&self, job: &JobId, now: Now) -> u64 {
-        let lanes = self.fleet.live(now).flat_map(|hello| &hello.lanes);
-        let is_map = |digest| {
+    /// Frames that lanes have done of shards not yet committed, by the job that pays for them.
+    pub(super) fn frames_in_lanes(&self, now: Now) -> BTreeMap<JobId, u64> {
+        let mut frames = BTreeMap::new();
+        for lane in self.fleet.live(now).flat_map(|hello| &hello.lanes) {
+            let (Some(digest), Some(job)) = (lane.task, &lane.job) else { continue };
             let entry = self.work_of(job, digest).and_then(|work| self.work.get(&work));
-            entry.and_then(|e| e.account()).is_some_and(|s| s.job == *job && matches!(s.place.step, Step::Map { .. }))
-        };
-        lanes.filter(|lane| lane.task.is_some_and(is_map)).map(|lane| lane.frames).sum()
+            if let Some(account) = entry.filter(|entry| entry.is_map()).and_then(Entry::account) {
+                *frames.entry(account.job.clone()).or_default() += lane.frames;
+            }
+        }
+        frames
     }
 }
