@@ -35,19 +35,18 @@ impl VisionError {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
-            // The same on every worker: nothing that another attempt or machine could mend.
-            Self::Setting { .. } | Self::Manifest { .. } => Disposition::PoisonInput,
+            // The same on every worker and for every recording.
+            Self::Setting { .. } | Self::Manifest { .. } | Self::Digest { .. } => Disposition::JobUnfit,
             Self::Plane { .. }
             | Self::Chroma { .. }
             | Self::Size { .. }
             | Self::OtherSize { .. }
             | Self::Tensor { .. }
             | Self::Preview(_) => Disposition::PoisonInput,
-            // The cached file is bad; it is fetched again.
-            Self::Digest { .. } => Disposition::Transient,
             Self::Engine { source, .. } | Self::Runtime(source) => match source.kind() {
                 Kind::Runtime | Kind::Unfit => Disposition::WorkerUnfit,
-                Kind::Model | Kind::Caller => Disposition::PoisonInput,
+                Kind::Model => Disposition::JobUnfit,
+                Kind::Caller => Disposition::PoisonInput,
                 Kind::OutOfMemory => Disposition::OutOfMemory,
             },
         }

@@ -20,7 +20,7 @@ mod validate;
 pub use boxes::Detection;
 pub use detector::{Detector, EngineKind, Preparer, Reader};
 pub use error::VisionError;
-pub use fulltime_backend_sim::{Fault, FaultKind, SimOptions};
+pub use fulltime_backend_sim::{Fault, FaultKind, ScriptError, SimOptions};
 pub use geometry::{Crop, FramePlan, Placed};
 pub use picture::{Matrix, PictureView, PlaneView};
 pub use preview::{luma_signature, preview_jpeg};

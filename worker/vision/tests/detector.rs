@@ -131,7 +131,7 @@ fn a_model_that_does_not_fit_its_manifest_is_refused_with_both_shapes() {
         chain(&error),
         "model `test`: output `output` of the model has shape [?, ?, 85], but the manifest calls for [?, 3549, 8]"
     );
-    assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::PoisonInput));
+    assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::JobUnfit));
     assert!(error.hint().is_some_and(|hint| hint.contains("`classes`")));
 }
 
@@ -140,7 +140,7 @@ fn a_model_of_another_sha256_is_refused_before_it_is_parsed() {
     let Some(engine) = onnx() else { return };
     let error = Detector::load(&engine, b"something else", &detect([64, 64])).unwrap_err();
     assert!(matches!(error, VisionError::Digest { .. }), "{error}");
-    assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::Transient));
+    assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::JobUnfit));
 }
 
 #[test]

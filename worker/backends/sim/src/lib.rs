@@ -1,7 +1,11 @@
 //! A virtual device: takes the place of an engine and a model where neither is at hand. Its answers depend on the bits
 //! of the input alone; its latency, memory and faults are scripted. Cluster tests and capacity planning use it.
 
-use std::{thread, time::Duration};
+use std::{process, thread, time::Duration};
+
+mod script;
+
+pub use script::ScriptError;
 
 use fulltime_backend::{Backend, BackendError, Contract, Description};
 
@@ -35,6 +39,10 @@ pub enum FaultKind {
     OutOfMemory,
     /// This run and all that follow.
     DeviceLost,
+    /// Never comes back.
+    Hang,
+    /// Takes the process along, as a driver would.
+    Crash,
 }
 
 /// The device with its "model": an output that reads as `[n, 5 + classes]` rows of a YOLOX head.
@@ -65,7 +73,14 @@ impl SimBackend {
         let run = self.runs;
         self.runs += 1;
         let fault = self.options.faults.iter().find(|fault| fault.run == run).map(|fault| fault.what);
-        self.lost |= fault == Some(FaultKind::DeviceLost);
+        match fault {
+            Some(FaultKind::Hang) => loop {
+                thread::park();
+            },
+            Some(FaultKind::Crash) => process::abort(),
+            Some(FaultKind::DeviceLost) => self.lost = true,
+            Some(FaultKind::OutOfMemory) | None => {}
+        }
         if self.lost {
             return Err(BackendError::DeviceLost { reason: "scripted fault" });
         }
