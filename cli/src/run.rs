@@ -168,7 +168,8 @@ impl Parts {
     fn worker(&mut self, n: u16, args: &RunArgs) -> Part {
         let name = format!("worker-{n}");
         let lanes = args.lanes.map_or_else(|| lanes_each(cores(), args.workers), usize::from).to_string();
-        let arguments = ["--lanes", &lanes, "--name", &name, "--engine", args.engine.as_str()];
+        // Whoever presses Ctrl-C waits for it.
+        let arguments = ["--lanes", &lanes, "--name", &name, "--engine", args.engine.as_str(), "--grace", "3s"];
         let mut part = self.part(name.clone(), &self.tools.worker, &arguments);
         part.environment.extend(self.tools.onnxruntime.clone().map(|library| ("ORT_DYLIB_PATH", library)));
         part

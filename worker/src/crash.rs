@@ -1,25 +1,122 @@
-//! Crash points by name: `FULLTIME_CRASH_AT=commit` (or `commit:3` for the third time) ends this process abruptly where
-//! the code says [`point`]. Crash tests set it; without the variable a point is one load.
+//! Crash points by name: `FULLTIME_CRASH_AT=after-tables` (or `after-tables:3` for the third time) ends this process
+//! abruptly where the code says [`point`]; `FULLTIME_POISON=b.mp4#2` ends it whenever it decodes that interval of that
+//! recording, as a file that kills its decoder would. Crash tests set them; without the variables a point is one load.
+//!
+//! Points of the lane end its process, those of the delivery (from `before-event` on) the whole worker.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-static ARMED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+const CRASH_AT: &str = "FULLTIME_CRASH_AT";
+const POISON: &str = "FULLTIME_POISON";
 
-/// Names in use: `fetch`, `decode`, `infer`, `commit` (tables written, index not), `ack` (committed, not acknowledged).
-pub fn point(name: &str) {
+/// Where a process can be made to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// The delivery has been pulled, nothing is fetched.
+    BeforeFetch,
+    /// A part of the shard's bytes is here.
+    AfterFetch,
+    BeforeDecode,
+    /// An interval is decoded.
+    AfterDecode,
+    BeforeInfer,
+    /// A batch is inferred.
+    AfterInfer,
+    /// The result is computed, nothing of it is stored.
+    BeforeCommit,
+    /// The tables are stored, the index that makes them a result is not.
+    AfterTables,
+    /// The result exists.
+    AfterCommit,
+    /// The worker knows of the result, and nobody else does.
+    BeforeEvent,
+    AfterEvent,
+    /// The queue still holds the task.
+    BeforeAck,
+    AfterAck,
+}
+
+impl Point {
+    /// In the order of a shard's way.
+    pub const ALL: [Self; 13] = [
+        Self::BeforeFetch,
+        Self::AfterFetch,
+        Self::BeforeDecode,
+        Self::AfterDecode,
+        Self::BeforeInfer,
+        Self::AfterInfer,
+        Self::BeforeCommit,
+        Self::AfterTables,
+        Self::AfterCommit,
+        Self::BeforeEvent,
+        Self::AfterEvent,
+        Self::BeforeAck,
+        Self::AfterAck,
+    ];
+
+    /// As `FULLTIME_CRASH_AT` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeFetch => "before-fetch",
+            Self::AfterFetch => "after-fetch",
+            Self::BeforeDecode => "before-decode",
+            Self::AfterDecode => "after-decode",
+            Self::BeforeInfer => "before-infer",
+            Self::AfterInfer => "after-infer",
+            Self::BeforeCommit => "before-commit",
+            Self::AfterTables => "after-tables",
+            Self::AfterCommit => "after-commit",
+            Self::BeforeEvent => "before-event",
+            Self::AfterEvent => "after-event",
+            Self::BeforeAck => "before-ack",
+            Self::AfterAck => "after-ack",
+        }
+    }
+}
+
+static ARMED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+static POISONED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+
+pub fn point(point: Point) {
     let armed = ARMED.get_or_init(|| {
-        let text = std::env::var("FULLTIME_CRASH_AT").ok()?;
+        let text = std::env::var(CRASH_AT).ok()?;
         let (name, times) = text.split_once(':').unwrap_or((&text, "1"));
         Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
     });
     if let Some((armed, left)) = armed
-        && armed == name
+        && armed == point.name()
         && left.fetch_sub(1, Ordering::Relaxed) == 1
     {
-        tracing::error!(point = name, "crash point reached");
+        tracing::error!(point = point.name(), "crash point reached");
         std::process::abort();
     }
+}
+
+/// The decoder is about to see this interval.
+pub fn decoding(recording: &str, interval: u32) {
+    let poisoned = POISONED.get_or_init(|| {
+        let text = std::env::var(POISON).ok()?;
+        let (recording, interval) = text.rsplit_once('#')?;
+        Some((recording.to_owned(), interval.parse().ok()?))
+    });
+    if let Some((poisoned, bad)) = poisoned
+        && poisoned == recording
+        && *bad == interval
+    {
+        tracing::error!(recording, interval, "poisoned interval reached");
+        std::process::abort();
+    }
+}
+
+/// A process that takes the place of one that died does not die of the same crash point. (A poisoned interval kills
+/// whoever decodes it.)
+pub fn disarm(command: &mut Command) {
+    command.env_remove(CRASH_AT);
 }

@@ -13,7 +13,9 @@ use fulltime_common::{
 use fulltime_media::MediaError;
 use fulltime_reduce::ReduceError;
 use fulltime_tables::TableError;
-use fulltime_vision::VisionError;
+use fulltime_vision::{ScriptError, VisionError};
+
+use crate::{executor::TaskFailure, process::Death};
 
 const BUG: &str = "this is a bug in fulltime: please report it with this line";
 
@@ -64,6 +66,9 @@ pub enum TaskError {
     Cancelled,
     #[error("the task panicked: {message}")]
     Panicked { message: String },
+    /// See the canary of the lanes.
+    #[error("the canary {what}")]
+    Canary { what: &'static str },
 }
 
 /// Boxed where an error is large: results are passed through every stage.
@@ -92,21 +97,21 @@ impl TaskError {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::Store(error) => error.disposition(),
-            Self::Media(error) => error.disposition(),
-            // No recording is to blame for a model or a setting, so none may be quarantined for it.
-            Self::Vision(error) => match (error.disposition(), error.exit()) {
-                (Disposition::PoisonInput, Exit::Model | Exit::Usage) => Disposition::WorkerUnfit,
-                (disposition, _) => disposition,
+            Self::Store(error) => match &**error {
+                // The job names places that cannot work, wherever they are tried.
+                StoreError::BadUrl { .. } | StoreError::NoConditionalPut { .. } => Disposition::JobUnfit,
+                error => error.disposition(),
             },
+            Self::Media(error) => error.disposition(),
+            Self::Vision(error) => error.disposition(),
             Self::Table(error) => error.disposition(),
             Self::Reduce(error) => error.disposition(),
             // The coordinator releases nothing before these are there: a store that does not show them yet, or lost them.
             Self::Missing { .. } | Self::Cache { .. } => Disposition::Transient,
-            Self::OtherContent { .. } | Self::Index { .. } | Self::PackIndex { .. } | Self::PlanMismatch { .. } => {
-                Disposition::PoisonInput
-            }
-            Self::ModelDigest { .. } | Self::OtherClass { .. } => Disposition::WorkerUnfit,
+            Self::Index { .. } | Self::PackIndex { .. } | Self::PlanMismatch { .. } => Disposition::PoisonInput,
+            // No recording is to blame for a model or a pipeline, so none may be quarantined for it, and no worker.
+            Self::OtherContent { .. } | Self::ModelDigest { .. } => Disposition::JobUnfit,
+            Self::OtherClass { .. } | Self::Canary { .. } => Disposition::WorkerUnfit,
             Self::PreEmpted => Disposition::PreEmpted,
             Self::Cancelled => Disposition::Cancelled,
             Self::Panicked { .. } => Disposition::PoisonInput,
@@ -129,6 +134,7 @@ impl Explain for TaskError {
             Self::ModelDigest { .. } => Exit::Model,
             Self::Cancelled => Exit::Cancelled,
             Self::PreEmpted => Exit::Interrupted,
+            Self::Canary { .. } => Exit::Runtime,
             Self::Table(_)
             | Self::PackIndex { .. }
             | Self::PlanMismatch { .. }
@@ -154,6 +160,7 @@ impl Explain for TaskError {
             Self::ModelDigest { .. } => "remove this object and submit the job again: it uploads the model anew",
             Self::Cache { .. } => "give a writable folder with free space as --cache",
             Self::PreEmpted | Self::Cancelled => return None,
+            Self::Canary { .. } => "check this machine's memory, processor and drivers",
             Self::Table(_)
             | Self::PackIndex { .. }
             | Self::PlanMismatch { .. }
@@ -173,13 +180,29 @@ pub enum WorkerError {
     NoRuntime,
     #[error("start the engine")]
     Engine(#[from] VisionError),
+    #[error("script of the sim engine")]
+    Script(#[source] ScriptError),
+    #[error("find this program")]
+    Program(#[source] std::io::Error),
+    #[error("start a lane process `{program}`")]
+    Spawn {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the lane processes end before they are ready: {last}")]
+    NotReady { last: Death },
+    /// Found by a lane: in its own process, so only the words are left.
+    #[error("{cause}")]
+    Lane { exit: Exit, cause: String, hint: Option<String> },
     #[error("this worker cannot do its work: {cause}")]
     Unfit { exit: Exit, cause: String, hint: Option<String> },
 }
 
 impl WorkerError {
-    pub(crate) fn unfit(failure: &Failure) -> Self {
-        Self::Unfit { exit: failure.exit, cause: failure.cause.clone(), hint: failure.hint.clone() }
+    pub(crate) fn unfit(failure: &TaskFailure) -> Self {
+        let Failure { exit, cause, hint } = failure.failure();
+        Self::Unfit { exit, cause, hint }
     }
 }
 
@@ -187,22 +210,27 @@ impl Explain for WorkerError {
     fn exit(&self) -> Exit {
         match self {
             Self::Queue(error) => error.exit(),
-            Self::NoRuntime => Exit::Runtime,
+            Self::NoRuntime | Self::NotReady { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
-            Self::Unfit { exit, .. } => *exit,
+            Self::Script(_) => Exit::Usage,
+            Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
+            Self::Lane { exit, .. } | Self::Unfit { exit, .. } => *exit,
         }
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::Queue(error) => error.hint(),
-            Self::NoRuntime => Some(
+        let hint = match self {
+            Self::Queue(error) => return error.hint(),
+            Self::Engine(error) => return error.hint(),
+            Self::Lane { hint, .. } | Self::Unfit { hint, .. } => return hint.clone(),
+            Self::NoRuntime => {
                 "install ONNX Runtime 1.24 or newer (`pip download onnxruntime` has the library in its wheel) and set \
                  ORT_DYLIB_PATH to its libonnxruntime.so"
-                    .to_owned(),
-            ),
-            Self::Engine(error) => error.hint(),
-            Self::Unfit { hint, .. } => hint.clone(),
-        }
+            }
+            Self::Script(_) => "correct --sim",
+            Self::Program(_) | Self::Spawn { .. } => "install fulltime-worker again",
+            Self::NotReady { .. } => "look at what the lanes say above; is the inference runtime whole?",
+        };
+        Some(hint.to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! The worker's binary: options, logs, signals, exit code.
+//! The worker's binary: options, logs, signals, exit code. Started by itself, it is also the process of a lane.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::init("info,async_nats=warn");
-    // Its own threads only wait: decoding and inference have theirs.
+    // Its threads only wait: decoding and inference have their own. And they stay: what dies with the thread that
+    // started it (the lane processes) lives as long as the worker.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
+        Ok(runtime) if options.lane_process => return runtime.block_on(fulltime_worker::serve(&options)),
         Ok(runtime) => {
             let result = runtime.block_on(run(&options));
-            // A reduce that was handed back may still be computing; nobody waits for it.
             runtime.shutdown_timeout(Duration::from_millis(200));
             result
         }

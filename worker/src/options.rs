@@ -27,10 +27,22 @@ pub struct Options {
     /// How long a task stays with a worker that shows no progress. The same for all workers of a bus.
     #[arg(long, env = "FULLTIME_LEASE", value_name = "TIME", default_value_t = LEASE.into())]
     pub lease: humantime::Duration,
-    /// A task without progress for so long ends the process; its work goes to another one.
-    #[arg(long, env = "FULLTIME_STALL", value_name = "TIME", default_value = "60s")]
+    /// A task without progress for so long has its lane ended; it is tried elsewhere.
+    #[arg(long, env = "FULLTIME_STALL", value_name = "TIME", default_value_t = STALL.into())]
     pub stall: humantime::Duration,
+    /// How long what runs may go on after SIGTERM before it is handed back.
+    #[arg(long, env = "FULLTIME_GRACE", value_name = "TIME", default_value = "20s")]
+    pub grace: humantime::Duration,
+    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`; for tests and planning.
+    #[arg(long, env = "FULLTIME_SIM", value_name = "SCRIPT", hide = true)]
+    pub sim: Option<String>,
+    /// Be a lane of the worker at the other end of standard input.
+    #[arg(long, hide = true)]
+    pub lane_process: bool,
 }
+
+/// Longest time without progress, if not said otherwise.
+pub const STALL: Duration = Duration::from_secs(60);
 
 /// What runs the models.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +54,17 @@ pub enum EngineChoice {
     Onnx,
     /// No model at all: made-up detections, for tests of everything around them.
     Sim,
+}
+
+impl EngineChoice {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Onnx => "onnx",
+            Self::Sim => "sim",
+        }
+    }
 }
 
 impl Options {

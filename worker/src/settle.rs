@@ -5,15 +5,16 @@ use std::{sync::PoisonError, time::Duration};
 
 use fulltime_common::{
     Disposition,
-    error::{Failure, chain},
+    error::chain,
     queue::Delivery,
-    wire::{Event, EventKind, Evidence, Outcome, Task, TaskKind},
+    wire::{Event, EventKind, Outcome, Task, TaskKind},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
-    crash,
-    error::{TaskError, WorkerError},
+    crash::{self, Point},
+    error::WorkerError,
+    executor::TaskFailure,
     service::Shared,
 };
 
@@ -22,30 +23,44 @@ const BACKOFF: Duration = Duration::from_millis(500);
 /// Longest delay.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// What becomes of a delivery whose attempt has failed.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Finish,
+    GiveBack(Duration),
+}
+
 impl Shared {
     /// Says what became of the task and gives the delivery to where it belongs.
-    pub async fn settle(&self, delivery: Delivery, result: Result<Outcome, TaskError>) {
+    pub async fn settle(&self, delivery: Delivery, result: Result<Outcome, TaskFailure>) {
         match result {
             Ok(outcome) => self.commit_delivery(delivery, outcome).await,
-            Err(error) => self.fail_delivery(delivery, error).await,
+            Err(failure) => self.fail_delivery(delivery, failure).await,
         }
     }
 
     async fn commit_delivery(&self, delivery: Delivery, outcome: Outcome) {
         let digest = delivery.task.digest.short();
-        info!(%digest, frames = outcome.frames, found = outcome.found, seconds = outcome.elapsed_seconds, "committed");
+        // A line a shard is much where shards take no time.
+        if outcome.elapsed_seconds > 0.1 {
+            info!(%digest, frames = outcome.frames, found = outcome.found, seconds = outcome.elapsed_seconds, "committed");
+        } else {
+            debug!(%digest, frames = outcome.frames, found = outcome.found, "committed");
+        }
+        crash::point(Point::BeforeEvent);
         // Without the event the task must come again: it is then found, and spoken about.
         let said = self.say(&delivery.task, EventKind::Committed(outcome)).await;
-        crash::point("ack");
+        crash::point(Point::AfterEvent);
+        crash::point(Point::BeforeAck);
         let end = if said { delivery.finish().await } else { delivery.give_back(BACKOFF).await };
+        crash::point(Point::AfterAck);
         if let Err(error) = end {
             warn!(error = chain(&error), %digest, "the broker did not hear of a commit; the task will come again and be found");
         }
     }
 
-    async fn fail_delivery(&self, delivery: Delivery, error: TaskError) {
-        let (digest, disposition) = (delivery.task.digest.short(), error.disposition());
-        let mut failure = Failure::from(error);
+    async fn fail_delivery(&self, delivery: Delivery, mut failure: TaskFailure) {
+        let (digest, disposition) = (delivery.task.digest.short(), failure.disposition);
         // What is wrong with the input becomes a gap's reason in results, so it must not say how the recording was cut.
         if !matches!(disposition, Disposition::PoisonInput | Disposition::InputChanged) {
             failure.cause = format!("{}: {}", describe(&delivery.task), failure.cause);
@@ -56,32 +71,17 @@ impl Shared {
         }
         if disposition == Disposition::WorkerUnfit {
             // Before the task goes back: this worker must not pull it again.
-            let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
-            unfit.get_or_insert_with(|| WorkerError::unfit(&failure));
-            drop(unfit);
-            self.stop.cancel();
+            self.unfit
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| WorkerError::unfit(&failure));
+            self.drain.cancel();
+            self.hurry.cancel();
         }
-        let (exit, cause, hint) = (failure.exit as u8, failure.cause, failure.hint);
-        let said = self
-            .say(&delivery.task, EventKind::Failed { disposition, cause, exit, hint, evidence: Evidence::default() })
-            .await;
-        let end = match disposition {
-            Disposition::PreEmpted | Disposition::WorkerUnfit => delivery.give_back(Duration::ZERO).await,
-            // The ledger has been told and decides what comes next.
-            Disposition::PoisonInput | Disposition::InputChanged | Disposition::JobUnfit | Disposition::Cancelled
-                if said =>
-            {
-                delivery.finish().await
-            }
-            Disposition::Transient
-            | Disposition::OutOfMemory
-            | Disposition::PoisonInput
-            | Disposition::InputChanged
-            | Disposition::JobUnfit
-            | Disposition::Cancelled => {
-                let after = backoff(delivery.delivered);
-                delivery.give_back(after).await
-            }
+        let said = self.say(&delivery.task, failure.into_event()).await;
+        let end = match end(disposition, said, delivery.delivered) {
+            End::Finish => delivery.finish().await,
+            End::GiveBack(after) => delivery.give_back(after).await,
         };
         if let Err(error) = end {
             warn!(error = chain(&error), %digest, "could not settle a delivery; its lease will run out");
@@ -96,6 +96,25 @@ impl Shared {
         emitted
             .inspect_err(|error| warn!(error = chain(error), digest = %digest.short(), "could not publish an event"))
             .is_ok()
+    }
+}
+
+/// `said`: whether the ledger has been told. If so, it decides what comes next of all that another try as it is cannot
+/// mend.
+fn end(disposition: Disposition, said: bool, delivered: u64) -> End {
+    match disposition {
+        Disposition::PreEmpted | Disposition::WorkerUnfit => End::GiveBack(Duration::ZERO),
+        Disposition::PoisonInput | Disposition::InputChanged | Disposition::JobUnfit | Disposition::Cancelled
+            if said =>
+        {
+            End::Finish
+        }
+        Disposition::Transient
+        | Disposition::OutOfMemory
+        | Disposition::PoisonInput
+        | Disposition::InputChanged
+        | Disposition::JobUnfit
+        | Disposition::Cancelled => End::GiveBack(backoff(delivered)),
     }
 }
 
@@ -124,5 +143,14 @@ mod tests {
         assert_eq!(backoff(1), BACKOFF);
         assert_eq!(backoff(3), BACKOFF * 4);
         assert_eq!(backoff(u64::MAX), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn what_the_ledger_did_not_hear_of_stays_on_the_queue() {
+        for disposition in [Disposition::PoisonInput, Disposition::JobUnfit, Disposition::Cancelled] {
+            assert_eq!(end(disposition, true, 1), End::Finish, "{disposition}");
+            assert_eq!(end(disposition, false, 1), End::GiveBack(BACKOFF), "{disposition}");
+        }
+        assert_eq!(end(Disposition::PreEmpted, true, 9), End::GiveBack(Duration::ZERO), "at once");
     }
 }

@@ -205,7 +205,7 @@ mod tests {
         store.put(&keys::store::model(&sha256), "tampered").await.unwrap();
         let error = Cache::new(dir.path().join("cache")).model(&store, sha256).await.unwrap_err();
         assert!(matches!(error, TaskError::ModelDigest { .. }));
-        assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::WorkerUnfit));
+        assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::JobUnfit));
         assert!(!dir.path().join("cache/models").exists());
     }
 

@@ -1,36 +1,19 @@
-//! A worker as the bus and the stores see it.
+//! What tasks give: results, gaps, and the same bytes whatever the cuts.
 
-// Clippy knows `#[test]` functions as tests, not their helpers.
-#![allow(clippy::unwrap_used)]
-
-mod ground;
-
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{collections::BTreeSet, ops::Range};
 
 use bytes::Bytes;
 use fulltime_common::{
-    Digest, Disposition, Exit,
-    error::Explain as _,
-    keys,
+    Digest, keys,
     plan::{MatchId, Placement, ReduceInputs, ReduceRecording, ReduceShard},
-    queue::{Bus as _, MemoryBus},
     results::{MatchSummary, ShardResult},
-    wire::{Control, EventKind, Pool, Task, TaskKind},
+    wire::{EventKind, Pool, Task, TaskKind},
 };
 use fulltime_synth::EncodeOptions;
 use fulltime_tables::shard::{read_detections, read_frames};
 use futures::StreamExt as _;
-use ground::{Ground, asset, hung};
 
-/// Four seconds in intervals of one.
-const FRAMES: u32 = 100;
-
-fn small() -> EncodeOptions {
-    EncodeOptions { gop: 25, bframes: 2, ..EncodeOptions::new(320, 192) }
-}
-
-/// 256 crops a frame: far from finished when the test has done what it wants to do meanwhile.
-const SLOW: &str = "tiles = { columns = 16, rows = 16 }";
+use crate::ground::{FRAMES, Ground, asset, hung, small};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_runs_once_and_is_found_the_next_time() {
@@ -105,108 +88,6 @@ async fn cuts_lanes_and_prefetching_never_reach_the_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_vanished_worker_held_runs_elsewhere() {
-    let mut ground = Ground::on(MemoryBus::with_lease(Duration::from_millis(300)), "").await;
-    ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(1).await;
-    let index = ground.index("a.mp4").await;
-    let task = ground.shard(&index, 0..1, &worker);
-    drop(worker.shutdown);
-    hung(worker.ended).await.unwrap().unwrap();
-    ground.release(&task).await;
-    // Pulled, and never heard of again.
-    let lost = ground.bus.pull_one(&[task.pool()], Duration::ZERO).await.unwrap().unwrap();
-    let _other = ground.start(1).await;
-    assert_eq!(ground.committed(task.digest).await.frames, 25);
-    drop(lost);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_job_stops_at_the_next_batch_and_its_later_tasks_are_not_run() {
-    let mut ground = Ground::new(SLOW).await;
-    ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(1).await;
-    let index = ground.index("a.mp4").await;
-    let (running, later) = (ground.shard(&index, 0..4, &worker), ground.shard(&index, 0..2, &worker));
-    ground.release(&running).await;
-    ground.started().await;
-    ground.bus.control(&Control::Stop { epoch: 1, work: vec![(running.digest, 1), (later.digest, 1)] }).await.unwrap();
-    assert_eq!(ground.failed(running.digest).await.0, Disposition::Cancelled);
-    ground.release(&later).await;
-    assert_eq!(ground.failed(later.digest).await.0, Disposition::Cancelled);
-    drop(worker.shutdown);
-    hung(worker.ended).await.unwrap().unwrap();
-    assert!(ground.bus.pull_one(&[later.pool()], Duration::ZERO).await.unwrap().is_none(), "nothing is left of it");
-    assert!(ground.shard_files().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_told_to_stop_hands_back_what_runs_and_what_waits() {
-    let mut ground = Ground::new(SLOW).await;
-    ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(1).await;
-    let index = ground.index("a.mp4").await;
-    let (first, second) = (ground.shard(&index, 0..4, &worker), ground.shard(&index, 0..3, &worker));
-    ground.release(&first).await;
-    ground.release(&second).await;
-    // One runs, the other is fetched ahead.
-    ground.started().await;
-    ground.started().await;
-    drop(worker.shutdown);
-    hung(worker.ended).await.unwrap().unwrap();
-    for _ in 0..2 {
-        let back =
-            ground.bus.pull_one(&[first.pool()], Duration::ZERO).await.unwrap().expect("at once, not after its lease");
-        assert_eq!(back.delivered, 2);
-    }
-    assert!(ground.shard_files().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_output_that_cannot_be_written_is_tried_again_until_it_can() {
-    let mut ground = Ground::new("").await;
-    ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(1).await;
-    let index = ground.index("a.mp4").await;
-    let task = ground.shard(&index, 0..1, &worker);
-    // A file where a folder should be: even root cannot write there.
-    std::fs::write(ground.path("store/shards"), "in the way").unwrap();
-    ground.release(&task).await;
-    let (disposition, cause, exit) = ground.failed(task.digest).await;
-    assert_eq!((disposition, exit), (Disposition::Transient, Exit::Store as u8), "{cause}");
-    assert!(cause.contains("a.mp4") && cause.contains("shards"), "{cause}");
-    std::fs::remove_file(ground.path("store/shards")).unwrap();
-    assert_eq!(ground.committed(task.digest).await.frames, 25);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_recording_that_changed_since_it_was_planned_is_refused() {
-    let mut ground = Ground::new("").await;
-    ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(1).await;
-    let index = ground.index("a.mp4").await;
-    ground.record("a.mp4", FRAMES + 25, &small());
-    let task = ground.shard(&index, 0..4, &worker);
-    ground.release(&task).await;
-    let (disposition, cause, _) = ground.failed(task.digest).await;
-    assert_eq!(disposition, Disposition::InputChanged, "{cause}");
-    assert!(ground.shard_files().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_no_video_is_poison_and_named() {
-    let mut ground = Ground::new("").await;
-    std::fs::write(ground.path("archive/notes.mp4"), "not a video, whatever its name says").unwrap();
-    let _worker = ground.start(1).await;
-    let recording = ground.recording("notes.mp4").await;
-    let task = ground.task(Digest::of_bytes(b"index"), TaskKind::Index { recording });
-    ground.release(&task).await;
-    let (disposition, cause, exit) = ground.failed(task.digest).await;
-    assert_eq!((disposition, exit), (Disposition::PoisonInput, Exit::Archive as u8), "{cause}");
-    assert!(cause.contains("notes.mp4"), "{cause}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_interval_is_a_gap_without_rows_and_its_neighbours_are_whole() {
     let mut ground = Ground::new("").await;
     let path = ground.record("a.mp4", FRAMES, &small());
@@ -230,21 +111,28 @@ async fn a_damaged_interval_is_a_gap_without_rows_and_its_neighbours_are_whole()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_bytes_under_the_same_digest_are_an_incident_that_ends_the_worker() {
+async fn frames_that_a_recording_does_not_hold_are_gaps_of_their_own() {
     let mut ground = Ground::new("").await;
     ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(2).await;
-    let index = ground.index("a.mp4").await;
-    let task = ground.shard(&index, 0..1, &worker);
-    let key = keys::store::shard_detections(&task.digest);
-    ground.store.put(&key, "something else").await.unwrap();
+    let worker = ground.start(1).await;
+    let (_, mut index) = ground.index("a.mp4").await;
+    // As if the encoder had skipped the last picture of the first interval, which no other refers to.
+    let row = index.intervals[1].packets.start as usize - 1;
+    let skipped = index.packets.frame.remove(row);
+    index.packets.pos.remove(row);
+    index.packets.size.remove(row);
+    index.intervals[0].packets.end -= 1;
+    index.intervals[1..].iter_mut().for_each(|i| i.packets = i.packets.start - 1..i.packets.end - 1);
+    let index = (Digest::of_bytes(b"with a hole"), index);
+    ground.store.put(&keys::store::index(&index.0), index.1.to_bytes().unwrap()).await.unwrap();
+    let task = ground.shard(&index, 0..4, &worker);
     ground.release(&task).await;
-    let (disposition, cause, _) = ground.failed(task.digest).await;
-    assert_eq!(disposition, Disposition::WorkerUnfit, "{cause}");
-    let error = hung(worker.ended).await.unwrap().unwrap_err();
-    assert_eq!(error.exit(), Exit::Store);
-    assert_eq!(ground.object(&key).await, "something else", "evidence is kept");
-    assert!(ground.bus.pull_one(&[task.pool()], Duration::ZERO).await.unwrap().is_some(), "others may try");
+    let outcome = ground.committed(task.digest).await;
+    assert_eq!((outcome.frames, outcome.gap_frames), (99, 1));
+    let result = ground.store.get_json::<ShardResult>(&keys::store::shard_index(&task.digest)).await.unwrap().unwrap();
+    assert_eq!(result.gaps.len(), 1, "{:?}", result.gaps);
+    assert_eq!(result.gaps[0].reason, "the recording does not hold these frames");
+    assert_eq!(result.gaps[0].frames, skipped..skipped + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,26 +177,6 @@ async fn a_reduce_makes_the_tables_of_a_match_from_its_shards() {
     assert_eq!(ground.committed(task.digest).await.frames, u64::from(FRAMES));
     let summary = out.get_json::<MatchSummary>(&keys::job::summary("job", 1, &id)).await.unwrap().unwrap();
     assert_eq!(summary.frames, u64::from(FRAMES));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_was_tampered_with_ends_the_worker_with_its_exit_code() {
-    if fulltime_common::process::onnxruntime().is_none() {
-        eprintln!("skipped: ONNX Runtime is not here");
-        return;
-    }
-    let mut ground = Ground::new("").await;
-    ground.engine = "onnx";
-    ground.record("a.mp4", FRAMES, &small());
-    let worker = ground.start(1).await;
-    let index = ground.index("a.mp4").await;
-    let task = ground.shard(&index, 0..1, &worker);
-    ground.store.put(&keys::store::model(&Digest::of_bytes(b"weights")), "tampered").await.unwrap();
-    ground.release(&task).await;
-    let (disposition, cause, exit) = ground.failed(task.digest).await;
-    assert_eq!((disposition, exit), (Disposition::WorkerUnfit, Exit::Model as u8), "{cause}");
-    assert!(cause.contains("sha256"), "{cause}");
-    assert_eq!(hung(worker.ended).await.unwrap().unwrap_err().exit(), Exit::Model);
 }
 
 /// Prints where the time of a shard goes; the bench of the tests crate measures it in earnest.

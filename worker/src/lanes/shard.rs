@@ -3,11 +3,11 @@
 //! all of it, so nothing here depends on where a shard was cut.
 
 use std::{
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     panic::resume_unwind,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
@@ -24,8 +24,11 @@ use fulltime_media::{IntervalDecoder, IntervalOutcome, Picture};
 use fulltime_tables::shard::{DetectionRow, FrameRow, write_detections, write_frames};
 use fulltime_vision::{Detector, FramePlan, Preparer, luma_signature, preview_jpeg};
 
+use super::{Engine, commit::Computed, fetch::ShardInput, picture::NoColour, window::Window};
 use crate::{
-    commit::Computed, crash, error::TaskError, fetch::ShardInput, picture::NoColour, service::Engine, window::Window,
+    attempt::Attempt,
+    crash::{self, Point},
+    error::TaskError,
 };
 
 /// Pictures that wait for the prepare stage. Each is a few megabytes.
@@ -48,39 +51,35 @@ impl Machine {
         Self { engine, detector: None, decoder: None }
     }
 
-    /// Computes a shard. Blocks. `halt` is looked at after every batch, `done` is told of the frames in each.
-    pub fn run(
-        &mut self,
-        input: ShardInput,
-        halt: &AtomicBool,
-        done: &(dyn Fn(u64) + Sync),
-    ) -> Result<Computed, TaskError> {
+    /// Computes a shard. Blocks. The attempt is told of every batch, and looked at whether to go on.
+    pub fn run(&mut self, input: ShardInput, attempt: &Attempt) -> Result<Computed, TaskError> {
         let ShardInput { shard, pipeline, index, model, mut window, .. } = input;
-        let mut detector = match self.detector.take() {
-            Some((of, detector)) if of == shard.map => detector,
-            _ => self.load(model, &pipeline)?,
-        };
+        self.detector(shard.map, model.as_deref(), &pipeline)?;
         let mut decoder = match self.decoder.take() {
             Some((of, decoder)) if of == shard.index => decoder,
             _ => IntervalDecoder::new(&index)?,
         };
-        done(0);
+        attempt.beat();
 
-        let prepare = Prepare::new(&detector, &pipeline, &index);
+        let Some((_, detector)) = &mut self.detector else { return Err(TaskError::PreEmpted) };
+        let prepare = Prepare::new(detector, &pipeline, &index);
         let (decoded_in, decoded_out) = sync_channel(DECODED);
         let (prepared_in, prepared_out) = sync_channel(PREPARED);
         let (spent_in, spent_out) = channel();
         let (decoded, prepared, inferred) = thread::scope(|scope| {
             let decoding = scope.spawn(|| decode(&mut decoder, &index, &shard, &mut window, decoded_in));
             let preparing = scope.spawn(|| prepare.run(decoded_out, prepared_in, spent_out));
-            let inferred = infer(&mut detector, prepared_out, &spent_in, halt, done);
+            let inferred = infer(detector, prepared_out, &spent_in, attempt);
             (decoding.join(), preparing.join(), inferred)
         });
         // The first stage that failed is the cause; the others only ran dry.
         let (gaps, decode_busy) = decoded.unwrap_or_else(|panic| resume_unwind(panic))?;
         let prepare_busy = prepared.unwrap_or_else(|panic| resume_unwind(panic))?;
+        if inferred.is_err() {
+            // Whatever state the engine is in: the next shard gets a new one.
+            self.detector = None;
+        }
         let inferred = inferred?;
-        self.detector = Some((shard.map, detector));
         self.decoder = Some((shard.index, decoder));
 
         let clock = ThreadClock::start();
@@ -103,12 +102,24 @@ impl Machine {
         Ok(Computed { detections, frames, frame_count, detection_count, gaps, stage_seconds })
     }
 
-    fn load(&self, model: Option<std::path::PathBuf>, pipeline: &Pipeline) -> Result<Detector, TaskError> {
-        let read = |path: std::path::PathBuf| {
-            std::fs::read(&path).map_err(|source| TaskError::Cache { path: path.clone(), source })
+    /// The detector of this map pipeline, loaded if it is not the last one that ran.
+    pub fn detector(
+        &mut self,
+        map: Digest,
+        model: Option<&Path>,
+        pipeline: &Pipeline,
+    ) -> Result<&mut Detector, TaskError> {
+        let detector = match self.detector.take() {
+            Some((of, detector)) if of == map => detector,
+            _ => {
+                let read = |path: &Path| {
+                    std::fs::read(path).map_err(|source| TaskError::Cache { path: path.to_owned(), source })
+                };
+                let bytes = model.map(read).transpose()?.unwrap_or_default();
+                Detector::load(&self.engine.kind, &bytes, &pipeline.detect)?
+            }
         };
-        let bytes = model.map(read).transpose()?.unwrap_or_default();
-        Ok(Detector::load(&self.engine.kind, &bytes, &pipeline.detect)?)
+        Ok(&mut self.detector.insert((map, detector)).1)
     }
 }
 
@@ -149,20 +160,32 @@ fn decode(
         let ahead = &index.intervals[number as usize..shard.intervals.end as usize];
         let keep = ahead.iter().map(|i| i.bytes.start).min().unwrap_or_default();
         let bytes = window.read(interval.bytes.clone(), keep)?;
+        crash::point(Point::BeforeDecode);
+        crash::decoding(&shard.recording.key, number);
         let mut sink = |frame, picture| match out.send(Decoded { frame, picture }) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         };
         match decoder.decode(number as usize, &bytes, interval.bytes.start, &mut sink)? {
-            IntervalOutcome::Complete { .. } => {}
+            IntervalOutcome::Complete { missing } => {
+                gaps.extend(runs(&missing).map(|frames| Gap { frames, reason: NOT_HELD.to_owned() }))
+            }
             IntervalOutcome::Stopped => break,
             IntervalOutcome::Gap(reason) => {
                 gaps.push(Gap { frames: interval.frames.clone(), reason: reason.to_string() });
             }
         }
-        crash::point("decode");
+        crash::point(Point::AfterDecode);
     }
     Ok((gaps, clock.elapsed()))
+}
+
+/// Why frames are missing that nothing has damaged.
+const NOT_HELD: &str = "the recording does not hold these frames";
+
+/// Ascending frames as runs without a hole.
+fn runs(frames: &[u32]) -> impl Iterator<Item = Range<u32>> {
+    frames.chunk_by(|a, b| a + 1 == *b).filter_map(|run| Some(*run.first()?..*run.last()? + 1))
 }
 
 /// Makes evidence and network input of pictures.
@@ -270,19 +293,19 @@ fn infer(
     detector: &mut Detector,
     batches: Receiver<Batch>,
     spent: &Sender<Vec<f32>>,
-    halt: &AtomicBool,
-    done: &dyn Fn(u64),
+    attempt: &Attempt,
 ) -> Result<Inferred, TaskError> {
     let reader = detector.reader();
     let mut all = Inferred::default();
     let mut outputs = Vec::new();
     for Batch { plan, frames, tensor, used } in batches {
+        crash::point(Point::BeforeInfer);
         let clock = ThreadClock::start();
         detector.infer(&tensor[..used], &mut outputs)?;
         all.infer_busy += clock.elapsed();
         // The prepare stage may be gone already.
         let _ = spent.send(tensor);
-        crash::point("infer");
+        crash::point(Point::AfterInfer);
 
         let clock = ThreadClock::start();
         let count = frames.len() as u64;
@@ -305,8 +328,8 @@ fn infer(
             all.frames.push(evidence);
         }
         all.read_busy += clock.elapsed();
-        done(count);
-        if halt.load(Ordering::Relaxed) {
+        attempt.add_frames(count);
+        if attempt.is_halted() {
             break;
         }
     }
@@ -330,5 +353,16 @@ impl ThreadClock {
         // SAFETY: the clock exists on every Linux, and the pointer is to a local.
         unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_frames_make_gaps_as_long_as_they_are() {
+        assert_eq!(runs(&[]).count(), 0);
+        assert_eq!(runs(&[3, 4, 5, 9, 11, 12]).collect::<Vec<_>>(), [3..6, 9..10, 11..13]);
     }
 }

@@ -17,7 +17,7 @@ use fulltime_common::{
     plan::{EngineClass, RecordingRef, ShardSpec},
     queue::{Bus, MemoryBus},
     store::Store,
-    wire::{Band, Event, EventKind, Outcome, Task, TaskKind},
+    wire::{Band, Event, EventKind, Evidence, Outcome, Task, TaskKind},
 };
 use fulltime_synth::{EncodeOptions, Encoder, testcard};
 use fulltime_worker::{Options, Worker, WorkerError};
@@ -29,6 +29,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Longest time that anything here may take before it counts as hung.
 const HUNG: Duration = Duration::from_secs(60);
 
+/// Frames of a recording: four seconds, in intervals of one.
+pub const FRAMES: u32 = 100;
+
+/// How a recording is encoded.
+pub fn small() -> EncodeOptions {
+    EncodeOptions { gop: 25, bframes: 2, ..EncodeOptions::new(320, 192) }
+}
+
 pub struct Ground {
     pub dir: TempDir,
     pub bus: MemoryBus,
@@ -36,6 +44,10 @@ pub struct Ground {
     pub store: Store,
     pub engine: &'static str,
     pub pipeline: Pipeline,
+    /// Where the lanes of its workers are: in processes of this program, or else in this process.
+    pub program: Option<PathBuf>,
+    /// Further flags of its workers.
+    pub flags: Vec<&'static str>,
 }
 
 /// A worker on the ground; told to stop when dropped.
@@ -69,7 +81,30 @@ impl Ground {
             preview: fulltime_common::pipeline::Preview { every_seconds: 1.0, width: 160 },
             track: fulltime_common::pipeline::Track::default(),
         };
-        Self { dir, bus, events, store, engine: "sim", pipeline }
+        Self { dir, bus, events, store, engine: "sim", pipeline, program: None, flags: Vec::new() }
+    }
+
+    /// From now on, workers have their lanes in processes, and these have such environment.
+    pub fn with_processes(&mut self, environment: &str) {
+        let (path, worker) = (self.path("worker.sh"), env!("CARGO_BIN_EXE_fulltime-worker"));
+        std::fs::write(&path, format!("#!/bin/sh\n{environment} exec {worker} \"$@\"\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        self.program = Some(path);
+    }
+
+    /// The processes of this ground's lanes.
+    pub fn lane_processes(&self) -> Vec<i32> {
+        let (cache, ours) = (self.path("cache"), std::process::id().to_string());
+        let of_this_ground = |pid: &i32| {
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let stat = read("stat");
+            let state = stat.rsplit_once(')').map_or("", |(_, tail)| tail).split_whitespace().collect::<Vec<_>>();
+            state.get(1) == Some(&ours.as_str())
+                && state[0] != "Z"
+                && read("cmdline").split('\0').any(|argument| Path::new(argument) == cache)
+        };
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_this_ground).collect()
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
@@ -85,19 +120,35 @@ impl Ground {
         path
     }
 
-    pub async fn start(&self, lanes: usize) -> Running {
-        self.store.put_json_once(&keys::store::pipeline(&self.pipeline.digest()), &self.pipeline).await.unwrap();
+    pub fn options(&self, name: &str, lanes: usize) -> Options {
         let cache = self.path("cache");
         let lanes = lanes.to_string();
-        let flags = ["fulltime-worker", "--engine", self.engine, "--lanes", &lanes, "--name", "w", "--cache"];
-        let options = Options::parse_from(flags.map(std::ffi::OsString::from).into_iter().chain([cache.into()]));
+        let flags = ["fulltime-worker", "--engine", self.engine, "--lanes", &lanes, "--name", name, "--cache"];
+        let flags = flags.map(std::ffi::OsString::from).into_iter().chain([cache.into()]);
+        Options::parse_from(flags.chain(self.flags.iter().map(Into::into)))
+    }
+
+    pub async fn worker(&self, name: &str, lanes: usize) -> Result<Worker, WorkerError> {
+        let (bus, options) = (Arc::new(self.bus.clone()), self.options(name, lanes));
+        match &self.program {
+            Some(program) => Worker::supervising(bus, &options, program).await,
+            None => Worker::on(bus, &options),
+        }
+    }
+
+    pub async fn start(&self, lanes: usize) -> Running {
+        self.start_named("w", lanes).await
+    }
+
+    pub async fn start_named(&self, name: &str, lanes: usize) -> Running {
+        self.store.put_json_once(&keys::store::pipeline(&self.pipeline.digest()), &self.pipeline).await.unwrap();
         let mut hellos = self.bus.hellos().await.unwrap();
-        let worker = Worker::on(Arc::new(self.bus.clone()), &options).unwrap();
+        let worker = self.worker(name, lanes).await.unwrap();
         let engine = worker.engine().clone();
         let shutdown = CancellationToken::new();
         let ended = tokio::spawn(worker.run(shutdown.clone()));
         // From its first heartbeat on it obeys controls.
-        hung(hellos.next()).await.unwrap();
+        while hung(hellos.next()).await.unwrap().worker != name {}
         Running { engine, shutdown: shutdown.drop_guard(), ended }
     }
 
@@ -135,8 +186,17 @@ impl Ground {
         (digest, RecordingIndex::from_bytes(&bytes).unwrap())
     }
 
-    /// The task of a shard made of these intervals.
-    pub fn shard(&self, (digest, index): &(Digest, RecordingIndex), intervals: Range<u32>, on: &Running) -> Task {
+    /// The task of a shard made of these intervals, for this worker.
+    pub fn shard(&self, index: &(Digest, RecordingIndex), intervals: Range<u32>, on: &Running) -> Task {
+        self.shard_of(index, intervals, &on.engine)
+    }
+
+    pub fn shard_of(
+        &self,
+        (digest, index): &(Digest, RecordingIndex),
+        intervals: Range<u32>,
+        engine: &EngineClass,
+    ) -> Task {
         let chosen = &index.intervals[intervals.start as usize..intervals.end as usize];
         let shard = ShardSpec {
             recording: index.recording.clone(),
@@ -147,7 +207,7 @@ impl Ground {
                 ..chosen.iter().map(|i| i.bytes.end).max().unwrap(),
             pipeline: self.pipeline.digest(),
             map: self.pipeline.map_digest(),
-            engine: on.engine.clone(),
+            engine: engine.clone(),
         };
         self.task(shard.digest(), TaskKind::Map { shard })
     }
@@ -166,6 +226,21 @@ impl Ground {
         }
     }
 
+    /// The first verdict on each of these, in whatever order they come.
+    pub async fn verdicts<const N: usize>(&mut self, tasks: [&Task; N]) -> [EventKind; N] {
+        let mut found = tasks.map(|_| EventKind::Started);
+        while found.contains(&EventKind::Started) {
+            let event = hung(self.events.next()).await.unwrap();
+            if event.kind != EventKind::Started
+                && let Some(at) = tasks.iter().position(|task| task.digest == event.digest)
+                && found[at] == EventKind::Started
+            {
+                found[at] = event.kind;
+            }
+        }
+        found
+    }
+
     pub async fn committed(&mut self, digest: Digest) -> Outcome {
         match self.verdict(digest).await {
             EventKind::Committed(outcome) => outcome,
@@ -179,6 +254,16 @@ impl Ground {
             EventKind::Failed { disposition, cause, exit, .. } => (disposition, cause, exit),
             other => panic!("did not fail: {other:?}"),
         }
+    }
+
+    /// Disposition of the next failure of this work, and how it was seen.
+    pub async fn evidence(&mut self, digest: Digest) -> (Disposition, Evidence) {
+        evidence(&self.verdict(digest).await)
+    }
+
+    /// No such task is to be had.
+    pub async fn nothing_left(&self, task: &Task) {
+        assert!(self.bus.pull_one(&[task.pool()], Duration::ZERO).await.unwrap().is_none(), "nothing is left of it");
     }
 
     pub async fn started(&mut self) {
@@ -195,6 +280,14 @@ impl Ground {
         collect(&self.path("store/shards"), &mut files);
         files.sort();
         files.iter().map(|path| (path.strip_prefix(self.path("store")).unwrap().into(), read(path))).collect()
+    }
+}
+
+/// Disposition of a failure, and how it was seen.
+pub fn evidence(verdict: &EventKind) -> (Disposition, Evidence) {
+    match verdict {
+        EventKind::Failed { disposition, evidence, .. } => (*disposition, *evidence),
+        other => panic!("did not fail: {other:?}"),
     }
 }
 

@@ -21,7 +21,10 @@ use futures::StreamExt as _;
 use tokio::{sync::mpsc, task::AbortHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{crash, error::TaskError};
+use crate::{
+    crash::{self, Point},
+    error::TaskError,
+};
 
 /// Bytes of one request.
 const PART: u64 = 4 << 20;
@@ -56,7 +59,7 @@ impl Window {
                 let since = Instant::now();
                 let Some(part) = parts.next().await else { return };
                 tally.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
-                crash::point("fetch");
+                crash::point(Point::AfterFetch);
                 let failed = part.is_err();
                 if sender.send(part).await.is_err() || failed {
                     return;

@@ -1,0 +1,67 @@
+//! What runs tasks. The worker pulls, renews, speaks and settles; an [`Executor`] computes and commits. There are three:
+//! lane processes (`process`), lanes in this process (`lanes`), and whatever a bench or a test puts in their place.
+
+use std::{fmt, sync::Arc};
+
+use fulltime_common::{
+    Disposition, Exit,
+    error::Failure,
+    wire::{EventKind, Evidence, Outcome, Task},
+};
+use futures::future::BoxFuture;
+use wincode::{SchemaRead, SchemaWrite};
+
+use crate::{attempt::Attempt, error::TaskError};
+
+/// Runs tasks to committed results.
+pub trait Executor: fmt::Debug + Send + Sync {
+    /// Runs one task. Beats as it goes, ends early (as [`Disposition::PreEmpted`]) when the attempt is halted. Dropping
+    /// the future must end the work for good, or at least keep it from ever being committed.
+    fn run<'a>(&'a self, task: &'a Task, attempt: &'a Arc<Attempt>) -> BoxFuture<'a, Result<Outcome, TaskFailure>>;
+
+    /// Whether it wants a task more for every lane, to fetch ahead; it then says itself when a task gets its lane (by
+    /// [`crate::Phase::Running`]). Otherwise every task that is run has a lane.
+    fn fetches_ahead(&self) -> bool {
+        false
+    }
+}
+
+/// An attempt without a result, as it crosses processes and the bus.
+#[derive(Debug, Clone, PartialEq, thiserror::Error, SchemaRead, SchemaWrite)]
+#[error("{cause}")]
+pub struct TaskFailure {
+    pub disposition: Disposition,
+    /// An [`Exit`] code.
+    pub exit: u8,
+    /// One line.
+    pub cause: String,
+    /// What the operator can do.
+    pub hint: Option<String>,
+    pub evidence: Evidence,
+}
+
+impl From<TaskError> for TaskFailure {
+    fn from(error: TaskError) -> Self {
+        let disposition = error.disposition();
+        Self::new(disposition, error)
+    }
+}
+
+impl TaskFailure {
+    pub fn new(disposition: Disposition, failure: impl Into<Failure>) -> Self {
+        let Failure { exit, cause, hint } = failure.into();
+        Self { disposition, exit: exit as u8, cause, hint, evidence: Evidence::default() }
+    }
+
+    /// For the terminal.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        let exit = Exit::from_code(self.exit).unwrap_or(Exit::Internal);
+        Failure { exit, cause: self.cause.clone(), hint: self.hint.clone() }
+    }
+
+    pub(crate) fn into_event(self) -> EventKind {
+        let Self { disposition, exit, cause, hint, evidence } = self;
+        EventKind::Failed { disposition, cause, exit, hint, evidence }
+    }
+}

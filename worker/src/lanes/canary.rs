@@ -1,0 +1,98 @@
+//! The canary: a second of test cards inside the binary. A fresh process decodes it, and infers it with the pipeline of
+//! the task that is to run alone, before that task: who fails at the canary says nothing about any recording.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use fulltime_common::index::RecordingIndex;
+use fulltime_media::{IntervalDecoder, IntervalOutcome, Picture};
+use fulltime_vision::Detector;
+
+use super::picture::NoColour;
+use crate::error::TaskError;
+
+/// Test cards in H.264 with B-frames, in MP4. Made by `worker/tests/worker/canary.rs`, as is its index.
+static RECORDING: &[u8] = include_bytes!("canary.mp4");
+static INDEX: &[u8] = include_bytes!("canary.index");
+/// Of the content hashes of all its pictures. H.264 is exact to the bit, so every libavcodec must agree.
+const PICTURES: u64 = 0x3468_e9fd_9ff3_dcf8;
+/// Pictures that are shown to the detector: the first, and one that refers to others.
+const LOOKED_AT: [u32; 2] = [0, 7];
+
+/// Decodes the canary, and infers it twice if there is a detector.
+///
+/// # Errors
+/// [`TaskError::Canary`], and whatever decoder and engine fail with.
+pub fn check(detector: Option<&mut Detector>) -> Result<(), TaskError> {
+    let pictures = decode()?;
+    if digest(&pictures) != PICTURES {
+        return Err(TaskError::Canary { what: "decodes to other pictures" });
+    }
+    let Some(detector) = detector else { return Ok(()) };
+    for (_, picture) in pictures.iter().filter(|(frame, _)| LOOKED_AT.contains(frame)) {
+        infer(detector, picture)?;
+    }
+    Ok(())
+}
+
+fn decode() -> Result<Vec<(u32, Picture)>, TaskError> {
+    let index = RecordingIndex::from_bytes(INDEX).map_err(|_| TaskError::Canary { what: "has no index" })?;
+    let mut decoder = IntervalDecoder::new(&index)?;
+    let mut pictures = Vec::new();
+    for interval in 0..index.intervals.len() {
+        let outcome = decoder.decode(interval, &Bytes::from_static(RECORDING), 0, &mut |frame, picture| {
+            pictures.push((frame, picture));
+            ControlFlow::Continue(())
+        })?;
+        if outcome != (IntervalOutcome::Complete { missing: Vec::new() }) {
+            return Err(TaskError::Canary { what: "does not decode whole" });
+        }
+    }
+    Ok(pictures)
+}
+
+fn digest(pictures: &[(u32, Picture)]) -> u64 {
+    pictures.iter().fold(0, |hash: u64, (frame, picture)| {
+        (hash.rotate_left(5) ^ picture.content_hash() ^ u64::from(*frame)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    })
+}
+
+fn infer(detector: &mut Detector, picture: &Picture) -> Result<(), TaskError> {
+    let mut no_colour = NoColour::default();
+    let view = no_colour.view(picture);
+    let mut preparer = detector.preparer();
+    let plan = preparer.plan(view.width, view.height)?;
+    let mut tensor = vec![0.0; preparer.frame_len(&plan)];
+    preparer.prepare(&plan, &view, &mut tensor)?;
+    let [mut once, mut again] = [Vec::new(), Vec::new()];
+    detector.infer(&tensor, &mut once)?;
+    detector.infer(&tensor, &mut again)?;
+    if once.iter().any(|value| !value.is_finite()) {
+        return Err(TaskError::Canary { what: "gives answers that are no numbers" });
+    }
+    if once.iter().map(|value| value.to_bits()).ne(again.iter().map(|value| value.to_bits())) {
+        return Err(TaskError::Canary { what: "gives two answers to one picture" });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canary_decodes_to_its_pictures_here() {
+        let pictures = decode().unwrap();
+        assert_eq!(pictures.len(), 25);
+        assert_eq!(digest(&pictures), PICTURES, "{:#018x}", digest(&pictures));
+        check(None).unwrap();
+    }
+
+    #[test]
+    fn one_changed_picture_changes_the_digest() {
+        let mut pictures = decode().unwrap();
+        let whole = digest(&pictures);
+        pictures.swap(3, 4);
+        assert_ne!(digest(&pictures), whole);
+    }
+}

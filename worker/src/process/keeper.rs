@@ -1,0 +1,369 @@
+//! The keeper of one lane: starts its process, hands it tasks, passes on what it reports, and starts another one when it
+//! dies. The death is laid to the task on the lane; one that was only being fetched goes to another lane.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fulltime_common::{
+    Disposition, Exit,
+    error::{Failure, chain},
+    plan::EngineClass,
+    wire::{Outcome, Task, Witness},
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{UnixStream, unix::OwnedWriteHalf},
+    process::Child,
+    sync::{mpsc, oneshot, watch},
+};
+use tracing::{info, warn};
+
+use super::{
+    Program,
+    death::Death,
+    frames::{self, Order, Report},
+};
+use crate::{
+    attempt::{Attempt, Phase},
+    error::WorkerError,
+    executor::TaskFailure,
+};
+
+/// Processes that die before they are ready, one after another, until there is no hope.
+const STARTS: u32 = 3;
+/// Pause before the second start in a row; doubles with each.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Longest time until a process is ready, and from its last word to its end.
+const READY: Duration = Duration::from_secs(60);
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// Reports on their way from the socket.
+const REPORTS: usize = 64;
+
+/// The end of an assignment.
+#[derive(Debug)]
+pub enum Ended {
+    Here(Result<Outcome, TaskFailure>),
+    /// The process is gone, and not for this task's sake.
+    Lost,
+}
+
+/// A lane, whatever process it is in at the moment. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Lane {
+    mail: mpsc::UnboundedSender<Mail>,
+    state: watch::Receiver<State>,
+}
+
+/// Whether there is a lane at all.
+#[derive(Debug, Clone)]
+enum State {
+    Starting,
+    Ready(EngineClass),
+    Hopeless(Arc<WorkerError>),
+}
+
+#[derive(Debug)]
+enum Mail {
+    Run {
+        id: u64,
+        task: Box<Task>,
+        assignment: Assignment,
+    },
+    Halt(u64),
+    /// Nobody waits for it any more, and it must not go on.
+    Abandon(u64),
+}
+
+#[derive(Debug)]
+struct Assignment {
+    attempt: Arc<Attempt>,
+    done: oneshot::Sender<Ended>,
+}
+
+/// Abandons an assignment when dropped.
+struct Waiting<'a> {
+    lane: &'a Lane,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // After the end this names nothing.
+        let _ = self.lane.mail.send(Mail::Abandon(self.id));
+    }
+}
+
+impl Lane {
+    /// `fresh`: a process for one task that runs alone.
+    pub fn start(program: Program, fresh: bool) -> Self {
+        let (mail, received) = mpsc::unbounded_channel();
+        let (state, seen) = watch::channel(State::Starting);
+        let keeper =
+            Keeper { program, fresh, mail: received, state, held: BTreeMap::new(), ready: false, worked: false };
+        tokio::spawn(keeper.run());
+        Self { mail, state: seen }
+    }
+
+    /// Waits for the process to be ready.
+    pub async fn ready(&self) -> Result<EngineClass, WorkerError> {
+        let mut state = self.state.clone();
+        loop {
+            match &*state.borrow_and_update() {
+                State::Ready(class) => return Ok(class.clone()),
+                State::Hopeless(error) => return Err(again(error)),
+                State::Starting => {}
+            }
+            if state.changed().await.is_err() {
+                return Err(WorkerError::Program(io::ErrorKind::BrokenPipe.into()));
+            }
+        }
+    }
+
+    pub async fn run(&self, task: &Task, attempt: &Arc<Attempt>) -> Ended {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (done, mut ended) = oneshot::channel();
+        let assignment = Assignment { attempt: Arc::clone(attempt), done };
+        let _ = self.mail.send(Mail::Run { id, task: Box::new(task.clone()), assignment });
+        let _waiting = Waiting { lane: self, id };
+        tokio::select! {
+            ended = &mut ended => return ended.unwrap_or(Ended::Lost),
+            () = attempt.halt().cancelled() => drop(self.mail.send(Mail::Halt(id))),
+        }
+        ended.await.unwrap_or(Ended::Lost)
+    }
+}
+
+/// The same error once more: sources cannot be cloned, so their words are kept.
+fn again(error: &WorkerError) -> WorkerError {
+    let Failure { exit, cause, hint } = explain(error);
+    WorkerError::Lane { exit, cause, hint }
+}
+
+fn explain(error: &WorkerError) -> Failure {
+    use fulltime_common::error::Explain as _;
+    Failure { exit: error.exit(), cause: chain(error), hint: error.hint() }
+}
+
+struct Keeper {
+    program: Program,
+    fresh: bool,
+    mail: mpsc::UnboundedReceiver<Mail>,
+    state: watch::Sender<State>,
+    held: BTreeMap<u64, Assignment>,
+    /// Whether the present process has said that it is ready, and whether it has ended a task.
+    ready: bool,
+    worked: bool,
+}
+
+/// How the life of one process ended.
+enum Life {
+    /// The lane is not wanted any more.
+    Over,
+    Died(Death),
+    /// We ended it, for the sake of a task that would not end.
+    Ended,
+    Hopeless(WorkerError),
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        // Deaths in a row without a task that was ended.
+        let mut deaths = 0;
+        loop {
+            let begun = Instant::now();
+            self.worked = false;
+            let life = match self.live(deaths > 0 || self.fresh).await {
+                Ok(life) => life,
+                Err(source) => Life::Hopeless(WorkerError::Spawn { program: self.program.path.clone(), source }),
+            };
+            match life {
+                Life::Over => return,
+                Life::Hopeless(error) => return self.refuse(error).await,
+                Life::Ended => {
+                    self.lose();
+                    deaths = 1;
+                    continue;
+                }
+                Life::Died(death) => {
+                    warn!(%death, seconds = begun.elapsed().as_secs(), "a lane process ended");
+                    self.bury(death);
+                    deaths = if self.worked { 1 } else { deaths + 1 };
+                    if !self.ready && deaths >= STARTS {
+                        return self.refuse(WorkerError::NotReady { last: death }).await;
+                    }
+                }
+            }
+            if self.fresh && self.ready {
+                // Its one task has been told.
+                return;
+            }
+            if deaths > 1 {
+                tokio::time::sleep((PAUSE * 2_u32.pow((deaths - 2).min(10))).min(PAUSE_MAX)).await;
+            }
+        }
+    }
+
+    /// One process from start to end.
+    async fn live(&mut self, again: bool) -> io::Result<Life> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let command = self.program.command(Stdio::from(OwnedFd::from(theirs)), again);
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let (mut reading, mut orders) = UnixStream::from_std(ours)?.into_split();
+        let (sender, mut reports) = mpsc::channel(REPORTS);
+        // A read must not be dropped half-way, so it is not part of the select.
+        tokio::spawn(async move {
+            while let Ok(report) = frames::read_async::<Report>(&mut reading).await {
+                if sender.send(report).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let begun = Instant::now();
+        self.ready = false;
+        loop {
+            tokio::select! {
+                report = reports.recv() => match report {
+                    Some(Report::Hopeless { exit, cause, hint }) => {
+                        let exit = Exit::from_code(exit).unwrap_or(Exit::Internal);
+                        return Ok(Life::Hopeless(WorkerError::Lane { exit, cause, hint }));
+                    }
+                    Some(report) => self.hear(report),
+                    None => return last_word(&mut child).await,
+                },
+                () = tokio::time::sleep_until((begun + READY).into()), if !self.ready => {
+                    end(&mut child).await?;
+                    return Ok(Life::Died(Death { witness: Witness::Stalled }));
+                }
+                // What comes before it is ready waits, for this process or for the next.
+                mail = self.mail.recv(), if self.ready => match mail {
+                    None => return Ok(Life::Over),
+                    Some(mail) => if self.deliver(mail, &mut orders).await {
+                        end(&mut child).await?;
+                        return Ok(Life::Ended);
+                    }
+                },
+            }
+        }
+    }
+
+    fn hear(&mut self, report: Report) {
+        match report {
+            Report::Ready { class } => {
+                info!(class, "a lane is ready");
+                self.ready = true;
+                self.state.send_replace(State::Ready(EngineClass(class)));
+            }
+            Report::Hopeless { .. } => {}
+            Report::Phase { id, phase } => {
+                if let Some(held) = self.held.get(&id) {
+                    if self.fresh && phase == Phase::Running {
+                        held.attempt.isolate();
+                    }
+                    held.attempt.enter(phase);
+                }
+            }
+            Report::Beat { id, frames } => {
+                if let Some(held) = self.held.get(&id) {
+                    held.attempt.add_frames(frames);
+                }
+            }
+            Report::Committed { id, outcome } => self.done(id, Ok(outcome)),
+            Report::Failed { id, failure } => self.done(id, Err(failure)),
+        }
+    }
+
+    fn done(&mut self, id: u64, result: Result<Outcome, TaskFailure>) {
+        self.worked = true;
+        if let Some(held) = self.held.remove(&id) {
+            let _ = held.done.send(Ended::Here(result));
+        }
+    }
+
+    /// Whether the process must be ended. What cannot be written is lost with the process, which is then known to die.
+    async fn deliver(&mut self, mail: Mail, orders: &mut OwnedWriteHalf) -> bool {
+        let order = match mail {
+            Mail::Run { id, task, assignment } => {
+                if assignment.done.is_closed() {
+                    return false;
+                }
+                let may_exist = assignment.attempt.may_exist();
+                self.held.insert(id, assignment);
+                Order::Run { id, task, may_exist }
+            }
+            Mail::Halt(id) if self.held.contains_key(&id) => Order::Halt { id },
+            Mail::Halt(_) => return false,
+            Mail::Abandon(id) => match self.held.remove(&id) {
+                Some(held) if held.attempt.phase().holds_lane() => return true,
+                Some(_) => Order::Halt { id },
+                None => return false,
+            },
+        };
+        match frames::frame(&order) {
+            Ok(frame) => drop(orders.write_all(&frame).await),
+            Err(error) => warn!(error = chain(&error), "could not write to a lane"),
+        }
+        false
+    }
+
+    /// Lays the death to the task on the lane, or, when there was none, to those that were being fetched.
+    fn bury(&mut self, death: Death) {
+        let held = std::mem::take(&mut self.held);
+        let on_lane = held.values().any(|held| held.attempt.phase().holds_lane());
+        for Assignment { attempt, done } in held.into_values() {
+            let guilty = match attempt.phase() {
+                Phase::Canary | Phase::Running => true,
+                Phase::Fetching => !on_lane,
+                Phase::Waiting => false,
+            };
+            let _ = done.send(if guilty { Ended::Here(Err(death.failure())) } else { Ended::Lost });
+        }
+    }
+
+    fn lose(&mut self) {
+        for (_, held) in std::mem::take(&mut self.held) {
+            let _ = held.done.send(Ended::Lost);
+        }
+    }
+
+    /// There will be no lane: every task is answered so.
+    async fn refuse(mut self, error: WorkerError) {
+        let failure = TaskFailure::new(Disposition::WorkerUnfit, explain(&error));
+        self.state.send_replace(State::Hopeless(Arc::new(error)));
+        let refuse = |assignment: Assignment| drop(assignment.done.send(Ended::Here(Err(failure.clone()))));
+        std::mem::take(&mut self.held).into_values().for_each(refuse);
+        while let Some(mail) = self.mail.recv().await {
+            if let Mail::Run { assignment, .. } = mail {
+                refuse(assignment);
+            }
+        }
+    }
+}
+
+/// The status of a process that has closed its socket.
+async fn last_word(child: &mut Child) -> io::Result<Life> {
+    match tokio::time::timeout(LAST_WORD, child.wait()).await {
+        Ok(status) => Ok(Life::Died(Death::of(status?))),
+        Err(_) => {
+            end(child).await?;
+            Ok(Life::Ended)
+        }
+    }
+}
+
+/// SIGKILL, and no zombie.
+async fn end(child: &mut Child) -> io::Result<()> {
+    warn!(pid = child.id(), "a lane process is ended");
+    child.kill().await
+}

@@ -1,0 +1,159 @@
+//! Which lane runs what, for the heartbeat.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fulltime_common::wire::{LaneState, Task};
+
+use crate::{
+    attempt::{Phase, Watcher},
+    progress::Pulse,
+};
+
+/// The lanes of a worker. A task that runs alone, in a process of its own, takes a further one for as long as it runs.
+#[derive(Debug)]
+pub struct Seats {
+    lanes: usize,
+    plan: Mutex<Plan>,
+    /// Beats with every lane.
+    pub pulse: Pulse,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    taken: BTreeMap<usize, LaneState>,
+    /// Numbers that were taken before and are not now.
+    free: BTreeSet<usize>,
+    /// Frames since the start, by lane.
+    totals: BTreeMap<usize, u64>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Seats {
+    pub fn new(lanes: usize) -> Self {
+        Self { lanes, plan: Mutex::default(), pulse: Pulse::default() }
+    }
+
+    /// One entry a lane, in order.
+    pub fn states(&self) -> Vec<LaneState> {
+        let plan = locked(&self.plan);
+        let seats = plan.taken.last_key_value().map_or(0, |(last, _)| last + 1).max(self.lanes);
+        let state = |seat| {
+            let frames_total = plan.totals.get(&seat).copied().unwrap_or(0);
+            LaneState { frames_total, ..plan.taken.get(&seat).cloned().unwrap_or_default() }
+        };
+        (0..seats).map(state).collect()
+    }
+
+    fn take(&self, state: LaneState) -> usize {
+        let mut plan = locked(&self.plan);
+        let seat = plan.free.pop_first().unwrap_or(plan.taken.len());
+        plan.taken.insert(seat, state);
+        seat
+    }
+
+    fn leave(&self, seat: usize) {
+        let mut plan = locked(&self.plan);
+        plan.taken.remove(&seat);
+        plan.free.insert(seat);
+    }
+
+    fn add_frames(&self, seat: usize, frames: u64) {
+        let mut plan = locked(&self.plan);
+        *plan.totals.entry(seat).or_default() += frames;
+        if let Some(state) = plan.taken.get_mut(&seat) {
+            state.frames += frames;
+        }
+    }
+}
+
+/// One task's seat, taken when it begins to run and left when this is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    seats: Arc<Seats>,
+    task: LaneState,
+    at: Mutex<Option<usize>>,
+}
+
+impl Seat {
+    pub fn of(seats: &Arc<Seats>, task: &Task) -> Self {
+        let task = LaneState { task: Some(task.digest), job: Some(task.job.clone()), ..LaneState::default() };
+        Self { seats: Arc::clone(seats), task, at: Mutex::default() }
+    }
+}
+
+impl Watcher for Seat {
+    fn phase(&self, phase: Phase) {
+        if phase.holds_lane() {
+            locked(&self.at).get_or_insert_with(|| self.seats.take(self.task.clone()));
+        }
+    }
+
+    fn beat(&self, frames: u64) {
+        self.seats.pulse.beat();
+        if let Some(seat) = *locked(&self.at)
+            && frames > 0
+        {
+            self.seats.add_frames(seat, frames);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(seat) = locked(&self.at).take() {
+            self.seats.leave(seat);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulltime_common::{
+        Digest,
+        wire::{Band, TaskKind},
+    };
+
+    use super::*;
+
+    fn seat(seats: &Arc<Seats>, name: &str) -> Seat {
+        let kind = TaskKind::Reduce { inputs: "k".into(), generation: 1 };
+        let (archive, store, out) = ("a".into(), "s".into(), "o".into());
+        let (job, digest) = (name.to_owned(), Digest::of_bytes(name.as_bytes()));
+        let (band, avoid) = (Band::Normal, None);
+        Seat::of(
+            seats,
+            &Task { job, digest, release: 1, epoch: 1, band, avoid, alone: false, archive, store, out, kind },
+        )
+    }
+
+    #[test]
+    fn a_lane_shows_its_task_while_it_runs_and_keeps_its_total() {
+        let seats = Arc::new(Seats::new(2));
+        let (first, second) = (seat(&seats, "a"), seat(&seats, "b"));
+        first.phase(Phase::Waiting);
+        assert!(seats.states().iter().all(|lane| lane.task.is_none()), "waiting takes no lane");
+        first.phase(Phase::Running);
+        second.phase(Phase::Running);
+        first.beat(5);
+        second.beat(7);
+        let jobs = |seats: &Seats| seats.states().into_iter().map(|lane| (lane.job, lane.frames)).collect::<Vec<_>>();
+        assert_eq!(jobs(&seats), [(Some("a".into()), 5), (Some("b".into()), 7)]);
+        drop(first);
+        assert_eq!((jobs(&seats)[0].clone(), seats.states()[0].frames_total), ((None, 0), 5));
+        let third = seat(&seats, "c");
+        third.phase(Phase::Canary);
+        third.phase(Phase::Running);
+        assert_eq!(jobs(&seats)[0], (Some("c".into()), 0), "the free lane, once");
+        let alone = seat(&seats, "d");
+        alone.phase(Phase::Running);
+        assert_eq!(seats.states().len(), 3);
+        drop(alone);
+        assert_eq!(seats.states().len(), 2);
+    }
+}
