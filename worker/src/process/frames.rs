@@ -16,7 +16,7 @@ const LONGEST: u32 = 16 << 20;
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
 pub enum Order {
     /// Fetch this, and run it when the task before it is done. `id` names the attempt.
-    Run { id: u64, task: Task, may_exist: bool },
+    Run { id: u64, task: Box<Task>, may_exist: bool },
     /// End it at the next batch.
     Halt { id: u64 },
 }

@@ -76,6 +76,7 @@ enum State {
 enum Mail {
     Run {
         id: u64,
+        task: Box<Task>,
         assignment: Assignment,
     },
     Halt(u64),
@@ -85,7 +86,6 @@ enum Mail {
 
 #[derive(Debug)]
 struct Assignment {
-    task: Task,
     attempt: Arc<Attempt>,
     done: oneshot::Sender<Ended>,
 }
@@ -133,8 +133,8 @@ impl Lane {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let (done, mut ended) = oneshot::channel();
-        let assignment = Assignment { task: task.clone(), attempt: Arc::clone(attempt), done };
-        let _ = self.mail.send(Mail::Run { id, assignment });
+        let assignment = Assignment { attempt: Arc::clone(attempt), done };
+        let _ = self.mail.send(Mail::Run { id, task: Box::new(task.clone()), assignment });
         let _waiting = Waiting { lane: self, id };
         tokio::select! {
             ended = &mut ended => return ended.unwrap_or(Ended::Lost),
@@ -294,11 +294,11 @@ impl Keeper {
     /// Whether the process must be ended. What cannot be written is lost with the process, which is then known to die.
     async fn deliver(&mut self, mail: Mail, orders: &mut OwnedWriteHalf) -> bool {
         let order = match mail {
-            Mail::Run { id, assignment } => {
+            Mail::Run { id, task, assignment } => {
                 if assignment.done.is_closed() {
                     return false;
                 }
-                let (task, may_exist) = (assignment.task.clone(), assignment.attempt.may_exist());
+                let may_exist = assignment.attempt.may_exist();
                 self.held.insert(id, assignment);
                 Order::Run { id, task, may_exist }
             }
@@ -321,7 +321,7 @@ impl Keeper {
     fn bury(&mut self, death: Death) {
         let held = std::mem::take(&mut self.held);
         let on_lane = held.values().any(|held| held.attempt.phase().holds_lane());
-        for Assignment { attempt, done, .. } in held.into_values() {
+        for Assignment { attempt, done } in held.into_values() {
             let guilty = match attempt.phase() {
                 Phase::Canary | Phase::Running => true,
                 Phase::Fetching => !on_lane,

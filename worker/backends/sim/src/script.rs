@@ -17,20 +17,18 @@ impl FromStr for SimOptions {
     fn from_str(text: &str) -> Result<Self, ScriptError> {
         let mut options = Self::default();
         for part in text.split(',') {
-            let read = || {
-                let (key, value) = part.split_once('=')?;
-                Some((key, value, value.parse::<u64>().ok()))
-            };
-            let understood = match read() {
-                Some(("batch-ms", _, Some(n))) => Some(options.per_batch = Duration::from_millis(n)),
-                Some(("item-ms", _, Some(n))) => Some(options.per_item = Duration::from_millis(n)),
-                Some(("model", _, Some(n))) => Some(options.model_bytes = n),
-                Some(("item", _, Some(n))) => Some(options.item_bytes = n),
-                Some(("memory", _, Some(n))) => Some(options.memory_bytes = Some(n)),
-                Some(("fault", value, _)) => fault(value).map(|fault| options.faults.push(fault)),
-                _ => None,
-            };
-            understood.ok_or_else(|| ScriptError { part: part.to_owned() })?;
+            let bad = || ScriptError { part: part.to_owned() };
+            let (key, value) = part.split_once('=').ok_or_else(bad)?;
+            let number = || value.parse::<u64>().map_err(|_| bad());
+            match key {
+                "batch-ms" => options.per_batch = Duration::from_millis(number()?),
+                "item-ms" => options.per_item = Duration::from_millis(number()?),
+                "model" => options.model_bytes = number()?,
+                "item" => options.item_bytes = number()?,
+                "memory" => options.memory_bytes = Some(number()?),
+                "fault" => options.faults.push(fault(value).ok_or_else(bad)?),
+                _ => return Err(bad()),
+            }
         }
         Ok(options)
     }

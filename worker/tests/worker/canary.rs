@@ -1,8 +1,5 @@
 //! The canary inside the binary and its index belong together.
 
-// Clippy knows `#[test]` functions as tests, not their helpers.
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use fulltime_common::{index::RecordingIndex, plan::RecordingRef, store::Store};
@@ -36,7 +33,7 @@ async fn the_index_of_the_canary_is_its_own() {
 #[ignore = "changes the sources"]
 async fn make() {
     let options = EncodeOptions { bframes: 2, crf: 34, ..EncodeOptions::new(160, 96) };
-    let mut encoder = Encoder::create(&folder().join(NAME), &options).unwrap();
+    let mut encoder = Encoder::create(folder().join(NAME), &options).unwrap();
     (0..25).for_each(|n| encoder.push(&testcard(n, options.width, options.height)).unwrap());
     encoder.finish().unwrap();
     let index = index_of(&folder()).await;

@@ -29,6 +29,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Longest time that anything here may take before it counts as hung.
 const HUNG: Duration = Duration::from_secs(60);
 
+/// Frames of a recording: four seconds, in intervals of one.
+pub const FRAMES: u32 = 100;
+
+/// How a recording is encoded.
+pub fn small() -> EncodeOptions {
+    EncodeOptions { gop: 25, bframes: 2, ..EncodeOptions::new(320, 192) }
+}
+
 pub struct Ground {
     pub dir: TempDir,
     pub bus: MemoryBus,
@@ -218,6 +226,21 @@ impl Ground {
         }
     }
 
+    /// The first verdict on each of these, in whatever order they come.
+    pub async fn verdicts<const N: usize>(&mut self, tasks: [&Task; N]) -> [EventKind; N] {
+        let mut found = tasks.map(|_| EventKind::Started);
+        while found.contains(&EventKind::Started) {
+            let event = hung(self.events.next()).await.unwrap();
+            if event.kind != EventKind::Started
+                && let Some(at) = tasks.iter().position(|task| task.digest == event.digest)
+                && found[at] == EventKind::Started
+            {
+                found[at] = event.kind;
+            }
+        }
+        found
+    }
+
     pub async fn committed(&mut self, digest: Digest) -> Outcome {
         match self.verdict(digest).await {
             EventKind::Committed(outcome) => outcome,
@@ -235,10 +258,7 @@ impl Ground {
 
     /// Disposition of the next failure of this work, and how it was seen.
     pub async fn evidence(&mut self, digest: Digest) -> (Disposition, Evidence) {
-        match self.verdict(digest).await {
-            EventKind::Failed { disposition, evidence, .. } => (disposition, evidence),
-            other => panic!("did not fail: {other:?}"),
-        }
+        evidence(&self.verdict(digest).await)
     }
 
     /// No such task is to be had.
@@ -260,6 +280,14 @@ impl Ground {
         collect(&self.path("store/shards"), &mut files);
         files.sort();
         files.iter().map(|path| (path.strip_prefix(self.path("store")).unwrap().into(), read(path))).collect()
+    }
+}
+
+/// Disposition of a failure, and how it was seen.
+pub fn evidence(verdict: &EventKind) -> (Disposition, Evidence) {
+    match verdict {
+        EventKind::Failed { disposition, evidence, .. } => (*disposition, *evidence),
+        other => panic!("did not fail: {other:?}"),
     }
 }
 

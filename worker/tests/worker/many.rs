@@ -1,8 +1,5 @@
 //! A thousand lanes in one process: what the worker itself costs when its tasks cost nothing.
 
-// Clippy knows `#[test]` functions as tests, not their helpers.
-#![allow(clippy::unwrap_used)]
-
 use std::{
     collections::BTreeSet,
     path::PathBuf,

@@ -1,30 +1,24 @@
 //! Lanes in processes of their own: what dies in one, how it is seen, and what becomes of its work.
 
-// Clippy knows `#[test]` functions as tests, not their helpers.
-#![allow(clippy::unwrap_used)]
-
-mod ground;
-
 use std::time::Duration;
 
+use crate::ground::{FRAMES, Ground, Running, evidence, hung, small};
 use fulltime_common::{
-    Disposition, Exit,
+    Digest, Disposition, Exit,
     error::Explain as _,
+    index::RecordingIndex,
     keys,
     queue::{Bus as _, MemoryBus},
-    wire::{Control, Evidence, Task, TaskKind, Witness},
+    wire::{Control, EventKind, Evidence, Task, TaskKind, Witness},
 };
-use fulltime_synth::EncodeOptions;
 use futures::StreamExt as _;
-use ground::{Ground, Running, hung};
 
-/// Four seconds in intervals of one.
-const FRAMES: u32 = 100;
+const SLOW: &str = "item-ms=30";
 
 /// A ground with one recording, its lanes in processes with such environment and flags.
 async fn ground(bus: MemoryBus, environment: &str, flags: &[&'static str]) -> Ground {
     let mut ground = Ground::on(bus, "").await;
-    ground.record("a.mp4", FRAMES, &EncodeOptions { gop: 25, bframes: 2, ..EncodeOptions::new(320, 192) });
+    ground.record("a.mp4", FRAMES, &small());
     ground.with_processes(environment);
     ground.flags = flags.to_vec();
     ground
@@ -38,6 +32,12 @@ async fn four(ground: &mut Ground, lanes: usize) -> (Running, [Task; 4]) {
     (worker, tasks)
 }
 
+/// Some other work: to index the recording of this shard under another name.
+fn index_again(ground: &Ground, shard: &Task) -> Task {
+    let TaskKind::Map { shard } = &shard.kind else { unreachable!() };
+    ground.task(Digest::of_bytes(b"again"), TaskKind::Index { recording: shard.recording.clone() })
+}
+
 fn kill(pid: i32, signal: i32) {
     // SAFETY: a plain system call; the process is one of ours.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
@@ -45,6 +45,23 @@ fn kill(pid: i32, signal: i32) {
 
 fn seen(witness: Witness) -> Evidence {
     Evidence { witness, alone: false }
+}
+
+/// Waits until all of these are committed, in whatever order.
+async fn all_committed(ground: &mut Ground, tasks: &[Task]) {
+    for task in tasks {
+        let key = keys::store::shard_index(&task.digest);
+        while ground.store.head(&key).await.unwrap().is_none() {
+            hung(ground.events.next()).await.unwrap();
+        }
+    }
+}
+
+/// The whole recording as one shard: seconds of work for a lane of [`SLOW`].
+async fn whole(ground: &mut Ground, worker: &Running) -> Task {
+    let digest = RecordingIndex::digest("archive", &ground.recording("a.mp4").await);
+    let index = RecordingIndex::from_bytes(&ground.object(&keys::store::index(&digest)).await).unwrap();
+    ground.shard(&(digest, index), 0..4, worker)
 }
 
 /// Waits for the heartbeat that shows this work on a lane.
@@ -60,12 +77,7 @@ async fn a_lane_process_gives_the_bytes_that_this_process_gives() {
     for task in &tasks {
         apart.release(task).await;
     }
-    for task in &tasks {
-        let key = keys::store::shard_index(&task.digest);
-        while apart.store.head(&key).await.unwrap().is_none() {
-            hung(apart.events.next()).await.unwrap();
-        }
-    }
+    all_committed(&mut apart, &tasks).await;
     let mut here = Ground::new("").await;
     std::fs::copy(apart.path("archive/a.mp4"), here.path("archive/a.mp4")).unwrap();
     let worker = here.start(1).await;
@@ -93,12 +105,12 @@ async fn a_recording_that_kills_its_decoder_is_seen_and_takes_nothing_else_along
     for task in &tasks {
         ground.release(task).await;
     }
-    assert_eq!(ground.committed(tasks[0].digest).await.frames, 25);
-    let poison = (Disposition::PoisonInput, seen(Witness::Signal(libc::SIGABRT)));
-    assert_eq!(ground.evidence(tasks[1].digest).await, poison);
-    // Fetched ahead by the process that died.
-    assert_eq!(ground.committed(tasks[2].digest).await.frames, 25);
-    assert_eq!(ground.committed(tasks[3].digest).await.frames, 25);
+    let [first, poison, third, fourth] = ground.verdicts(tasks.each_ref()).await;
+    assert_eq!(evidence(&poison), (Disposition::PoisonInput, seen(Witness::Signal(libc::SIGABRT))));
+    // One of them was fetched ahead by the process that died.
+    for whole in [first, third, fourth] {
+        assert!(matches!(whole, EventKind::Committed(_)), "{whole:?}");
+    }
     ground.nothing_left(&tasks[1]).await;
 }
 
@@ -111,10 +123,11 @@ async fn what_fails_alone_after_its_canary_is_evidence_and_what_runs_alone_is_a_
         task.alone = true;
         ground.release(task).await;
     }
-    assert_eq!(ground.committed(tasks[0].digest).await.frames, 25);
+    let [good, bad] = ground.verdicts([&tasks[0], &tasks[1]]).await;
+    assert!(matches!(good, EventKind::Committed(_)), "{good:?}");
     let alone = Evidence { witness: Witness::Signal(libc::SIGABRT), alone: true };
-    assert_eq!(ground.evidence(tasks[1].digest).await, (Disposition::PoisonInput, alone));
-    assert_eq!(ground.lane_processes(), lane, "the lane itself had no part in it");
+    assert_eq!(evidence(&bad), (Disposition::PoisonInput, alone));
+    assert!(ground.lane_processes().contains(&lane[0]), "the lane itself had no part in it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,9 +151,7 @@ async fn a_lane_that_blocks_in_inference_is_ended_and_the_next_task_runs() {
     ground.release(&tasks[0]).await;
     assert_eq!(ground.evidence(tasks[0].digest).await, (Disposition::PoisonInput, seen(Witness::Stalled)));
     ground.nothing_left(&tasks[0]).await;
-    let TaskKind::Map { shard } = &tasks[1].kind else { unreachable!() };
-    let recording = shard.recording.clone();
-    let again = ground.task(fulltime_common::Digest::of_bytes(b"again"), TaskKind::Index { recording });
+    let again = index_again(&ground, &tasks[1]);
     ground.release(&again).await;
     assert_eq!(ground.committed(again.digest).await.frames, u64::from(FRAMES));
     assert_ne!(ground.lane_processes(), lane, "in another process");
@@ -162,13 +173,14 @@ async fn a_lane_that_blocks_loses_its_lease_and_its_shard_runs_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_lane_process_is_ended_for_its_stall() {
-    let mut ground = ground(MemoryBus::default(), "", &["--sim", "item-ms=20", "--stall", "700ms"]).await;
-    let (_worker, tasks) = four(&mut ground, 1).await;
-    ground.release(&tasks[0]).await;
-    on_a_lane(&ground, &tasks[0]).await;
+    let mut ground = ground(MemoryBus::default(), "", &["--sim", SLOW, "--stall", "2s"]).await;
+    let (worker, tasks) = four(&mut ground, 1).await;
+    let stopped = whole(&mut ground, &worker).await;
+    ground.release(&stopped).await;
+    on_a_lane(&ground, &stopped).await;
     let lane = ground.lane_processes()[0];
     kill(lane, libc::SIGSTOP);
-    assert_eq!(ground.evidence(tasks[0].digest).await.1.witness, Witness::Stalled);
+    assert_eq!(ground.evidence(stopped.digest).await.1.witness, Witness::Stalled);
     ground.release(&tasks[1]).await;
     assert_eq!(ground.committed(tasks[1].digest).await.frames, 25);
     assert!(!ground.lane_processes().contains(&lane));
@@ -177,13 +189,14 @@ async fn a_stopped_lane_process_is_ended_for_its_stall() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_lane_is_taken_for_out_of_memory_and_a_terminated_one_for_pre_empted() {
     for (signal, disposition) in [(libc::SIGKILL, Disposition::OutOfMemory), (libc::SIGTERM, Disposition::PreEmpted)] {
-        let mut ground = ground(MemoryBus::default(), "", &["--sim", "item-ms=20"]).await;
-        let (_worker, tasks) = four(&mut ground, 1).await;
-        ground.release(&tasks[0]).await;
-        on_a_lane(&ground, &tasks[0]).await;
+        let mut ground = ground(MemoryBus::default(), "", &["--sim", SLOW]).await;
+        let (worker, _) = four(&mut ground, 1).await;
+        let task = whole(&mut ground, &worker).await;
+        ground.release(&task).await;
+        on_a_lane(&ground, &task).await;
         kill(ground.lane_processes()[0], signal);
-        assert_eq!(ground.evidence(tasks[0].digest).await, (disposition, seen(Witness::Signal(signal))));
-        assert_eq!(ground.committed(tasks[0].digest).await.frames, 25, "it is tried again, unasked");
+        assert_eq!(ground.evidence(task.digest).await, (disposition, seen(Witness::Signal(signal))));
+        assert_eq!(ground.committed(task.digest).await.frames, 100, "it is tried again, unasked");
     }
 }
 
@@ -197,7 +210,9 @@ async fn a_cancelled_task_stops_even_where_its_lane_does_not_listen() {
     ground.bus.control(&Control::Stop { epoch: 1, work: vec![(tasks[0].digest, 1)] }).await.unwrap();
     assert_eq!(ground.evidence(tasks[0].digest).await.0, Disposition::Cancelled);
     assert!(ground.shard_files().is_empty());
-    ground.index("a.mp4").await;
+    let again = index_again(&ground, &tasks[1]);
+    ground.release(&again).await;
+    ground.committed(again.digest).await;
     assert!(!ground.lane_processes().contains(&lane));
 }
 
