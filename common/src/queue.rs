@@ -1,5 +1,5 @@
 //! The bus: a work queue of tasks with leases, a kept stream of events, and broadcasts. JetStream in production, memory
-//! in tests; both promise the same (see `tests/tests/bus.rs`): a task is delivered to one lane at a time, a
+//! in tests; both promise the same (see `tests/tests/bus/`): a task is delivered to one lane at a time, a
 //! delivery whose lease runs out is delivered again, only a finished delivery is gone.
 
 use std::{fmt, time::Duration};
