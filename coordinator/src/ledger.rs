@@ -168,9 +168,10 @@ impl Ledger {
         self.policy.window.max(self.policy.window_per_lane * self.fleet.lanes())
     }
 
-    /// Matches of one job between the list and their first shard: enough to keep all lanes in work.
+    /// Matches of one job between the list and their first shard: enough to keep all lanes in work, and no more, since
+    /// the shards of each are in memory soon after.
     fn preparing_at_most(&self) -> usize {
-        (self.window() / 4).max(1)
+        (self.window() / 16).clamp(16, 256)
     }
 
     /// Takes up work while the window has room: the most urgent band first, in it tenants and jobs by turns, of a job in

@@ -92,7 +92,7 @@ pub(super) struct Share {
 pub(super) struct Recording {
     /// Key of the container index.
     pub index: Digest,
-    pub state: Taken,
+    pub state: Progress,
     pub refused: Option<String>,
     frames: u32,
     frame_rate: (u32, u32),
@@ -104,7 +104,7 @@ pub(super) struct Recording {
 
 /// Whether work has been taken up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum Progress {
     Waiting,
     Taken,
     Decided,
@@ -172,7 +172,7 @@ impl Fixture {
     pub fn open(&mut self, archive: &str) {
         let recording = |placement: &Placement| Recording {
             index: RecordingIndex::digest(archive, &placement.recording),
-            state: Taken::Waiting,
+            state: Progress::Waiting,
             refused: None,
             frames: 0,
             frame_rate: (0, 1),
@@ -219,7 +219,7 @@ impl Fixture {
         let recordings = || (0_u32..).zip(&self.recordings);
         match &self.stage {
             Stage::Indexing => recordings()
-                .filter(|(_, r)| r.state == Taken::Waiting)
+                .filter(|(_, r)| r.state == Progress::Waiting)
                 .map(|(recording, _)| Step::Index { recording })
                 .collect(),
             Stage::Mapping => recordings()
@@ -246,7 +246,7 @@ impl Fixture {
     pub fn is_waiting(&self, step: Step) -> bool {
         match (step, &self.stage) {
             (Step::Index { recording }, Stage::Indexing) => {
-                self.recordings.get(recording as usize).is_some_and(|r| r.state == Taken::Waiting)
+                self.recordings.get(recording as usize).is_some_and(|r| r.state == Progress::Waiting)
             }
             (Step::Map { recording, shard }, Stage::Mapping) => {
                 self.slot(recording, shard).is_some_and(|slot| slot.state == SlotState::Waiting)
@@ -261,9 +261,9 @@ impl Fixture {
         match step {
             Step::Index { recording } => {
                 if let Some(recording) = self.recordings.get_mut(recording as usize)
-                    && recording.state != Taken::Decided
+                    && recording.state != Progress::Decided
                 {
-                    recording.state = if taken { Taken::Taken } else { Taken::Waiting };
+                    recording.state = if taken { Progress::Taken } else { Progress::Waiting };
                 }
             }
             Step::Map { recording, shard } => {
@@ -285,7 +285,7 @@ impl Fixture {
     pub fn indexed(&mut self, recording: u32, refused: Option<String>) -> bool {
         if let Some(recording) = self.recordings.get_mut(recording as usize) {
             recording.refused = refused;
-            recording.state = Taken::Decided;
+            recording.state = Progress::Decided;
             self.undecided = self.undecided.saturating_sub(1);
         }
         self.undecided == 0
@@ -302,7 +302,7 @@ impl Fixture {
     pub fn load(&mut self, plan: &MatchPlan, splits: &BTreeMap<Digest, Vec<ShardSpec>>) {
         self.engine = Some(plan.engine.clone());
         for (recording, planned) in self.recordings.iter_mut().zip(&plan.recordings) {
-            recording.state = Taken::Decided;
+            recording.state = Progress::Decided;
             recording.refused.clone_from(&planned.refused);
             recording.frames = planned.frames;
             recording.frame_rate = planned.frame_rate;
