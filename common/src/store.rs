@@ -4,13 +4,17 @@ use std::{fmt, path::Path as FsPath, sync::Arc};
 
 use bytes::Bytes;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
-    local::LocalFileSystem, path::Path, prefix::PrefixStore,
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
+    path::Path,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use crate::error::{Disposition, Exit, Explain};
+
+mod remote;
+
+use remote::Role;
 
 /// Told after every object or range that was read (its bytes) or written (0).
 type Observer = Arc<dyn Fn(u64) + Send + Sync>;
@@ -104,7 +108,15 @@ impl Store {
     /// # Errors
     /// A bad URL, a missing folder, credentials that cannot be read.
     pub fn open(url: &str) -> Result<Self, StoreError> {
-        Self::build(url, false)
+        Self::build(url, false, Role::Results)
+    }
+
+    /// As [`Store::open`], with the archive's own credentials where it has some (`FULLTIME_ARCHIVE_AWS_…`).
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn archive(url: &str) -> Result<Self, StoreError> {
+        Self::build(url, false, Role::Archive)
     }
 
     /// Opens a place for writing. A folder is created.
@@ -112,10 +124,10 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and when the folder cannot be created.
     pub fn create(url: &str) -> Result<Self, StoreError> {
-        Self::build(url, true)
+        Self::build(url, true, Role::Results)
     }
 
-    fn build(text: &str, create: bool) -> Result<Self, StoreError> {
+    fn build(text: &str, create: bool, role: Role) -> Result<Self, StoreError> {
         let url = resolve_url(text)?;
         let open = |source| StoreError::Open { url: url.to_string(), source };
         let inner: Arc<dyn ObjectStore> = match url.to_file_path() {
@@ -126,7 +138,7 @@ impl Store {
                 }
                 Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(open)?.with_automatic_cleanup(false))
             }
-            _ => remote(&url).map_err(open)?,
+            _ => remote::open(&url, role).map_err(open)?,
         };
         Ok(Self { url, inner, observer: None })
     }
@@ -339,28 +351,6 @@ pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
     bytes.push(b'\n');
     bytes
-}
-
-fn remote(url: &Url) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    // reqwest is built without a TLS provider of its own; installing ours twice is harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let retry = RetryConfig { max_retries: 6, retry_timeout: std::time::Duration::from_secs(60), ..Default::default() };
-    match url.scheme() {
-        "s3" | "s3a" => {
-            let store = object_store::aws::AmazonS3Builder::from_env()
-                .with_url(url.as_str())
-                .with_retry(retry)
-                .with_conditional_put(object_store::aws::S3ConditionalPut::ETagMatch)
-                .build()?;
-            Ok(Arc::new(PrefixStore::new(store, url.path().trim_matches('/'))))
-        }
-        _ => {
-            // Environment variables are the credentials of the other schemes, too.
-            let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-            let (store, path) = object_store::parse_url_opts(url, options)?;
-            Ok(Arc::new(PrefixStore::new(store, path)))
-        }
-    }
 }
 
 impl StoreError {
