@@ -119,6 +119,20 @@ impl Store {
         Self::build(url, false, Role::Archive)
     }
 
+    /// As [`Store::open`], with settings of the scheme's store (such as `aws_endpoint`) instead of the environment's.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(
+        url: &str,
+        options: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Result<Self, StoreError> {
+        let url = resolve_url(url)?;
+        let settings = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let inner = remote::open(&url, settings).map_err(|source| StoreError::Open { url: url.to_string(), source })?;
+        Ok(Self { url, inner, observer: None })
+    }
+
     /// Opens a place for writing. A folder is created.
     ///
     /// # Errors
@@ -138,7 +152,7 @@ impl Store {
                 }
                 Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(open)?.with_automatic_cleanup(false))
             }
-            _ => remote::open(&url, role).map_err(open)?,
+            _ => remote::open(&url, remote::environment(role)).map_err(open)?,
         };
         Ok(Self { url, inner, observer: None })
     }

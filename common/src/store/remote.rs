@@ -23,10 +23,9 @@ const OF_THE_ARCHIVE: &str = "FULLTIME_ARCHIVE_";
 /// What says who we are: an archive with credentials of its own takes none of these from the common ones.
 const IDENTITY: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
 
-pub(super) fn open(url: &Url, role: Role) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+pub(super) fn open(url: &Url, settings: Vec<(String, String)>) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     // reqwest is built without a TLS provider of its own; installing ours twice is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let settings = settings(std::env::vars(), role);
     if !matches!(url.scheme(), "s3" | "s3a") {
         let (store, path) = object_store::parse_url_opts(url, settings)?;
         return Ok(Arc::new(PrefixStore::new(store, path)));
@@ -42,7 +41,12 @@ pub(super) fn open(url: &Url, role: Role) -> Result<Arc<dyn ObjectStore>, object
     Ok(Arc::new(PrefixStore::new(store, url.path().trim_matches('/'))))
 }
 
-/// The environment as settings of a store, in lower case.
+/// The process's environment as settings of a store.
+pub(super) fn environment(role: Role) -> Vec<(String, String)> {
+    settings(std::env::vars(), role)
+}
+
+/// An environment as settings of a store, in lower case.
 fn settings(environment: impl Iterator<Item = (String, String)>, role: Role) -> Vec<(String, String)> {
     let (own, common): (Vec<_>, Vec<_>) = environment.partition(|(key, _)| key.starts_with(OF_THE_ARCHIVE));
     let lower = |(key, value): (String, String)| (key.to_ascii_lowercase(), value);
@@ -119,19 +123,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_overwrites_what_should_be_created_once_is_refused() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let (endpoint, serving) = careless_server().await;
-        let s3 = AmazonS3Builder::new()
-            .with_endpoint(endpoint)
-            .with_allow_http(true)
-            .with_bucket_name("b")
-            .with_region("us-east-1")
-            .with_access_key_id("k")
-            .with_secret_access_key("s")
-            .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .build()
-            .unwrap();
-        let store = Store::over(Url::parse("s3://b").unwrap(), Arc::new(s3));
+        let options = [
+            ("aws_endpoint", endpoint.as_str()),
+            ("aws_allow_http", "true"),
+            ("aws_region", "us-east-1"),
+            ("aws_access_key_id", "k"),
+            ("aws_secret_access_key", "s"),
+        ];
+        let store = Store::open_with("s3://b", options).unwrap();
         assert!(matches!(store.probe_writable().await, Err(StoreError::NoConditionalPut { .. })));
         serving.abort();
     }

@@ -230,7 +230,8 @@ impl Worker {
 
     /// Runs so many shards and then waits for more permits.
     pub fn with_shards(bus: &MemoryBus, name: &str, shards: usize) -> Self {
-        let (ran, stopped): (Arc<Mutex<_>>, Arc<Mutex<Vec<(Digest, u32)>>>) = Default::default();
+        let ran = Arc::<Mutex<BTreeMap<&'static str, u32>>>::default();
+        let stopped = Arc::<Mutex<Vec<(Digest, u32)>>>::default();
         let shards = Arc::new(tokio::sync::Semaphore::new(shards));
         let engine = EngineClass("made-up".into());
         let lane = Arc::new(Mutex::new(LaneState::default()));
