@@ -110,7 +110,7 @@ pub struct JobArgs {
     /// Job file (TOML) instead of the flags below; `fulltime schema job` describes it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["archive", "out", "pipeline", "select", "shard_length", "template", "resume"])]
     pub job: Option<PathBuf>,
-    /// Folder or URL of the recordings; only read
+    /// Folder or URL of the recordings; only read, with FULLTIME_ARCHIVE_AWS_… for credentials of its own
     #[arg(long, value_name = "URL", required_unless_present_any = ["job", "resume"])]
     pub archive: Option<String>,
     /// Folder or URL that gets jobs/JOB/ with tables, report and manifest

@@ -267,7 +267,7 @@ async fn check_archive(job: &Job) -> Result<(), Failure> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(JobError::NoArchive { folder: folder.display().to_string() }.into());
     }
-    let archive = Store::open(&job.archive).map_err(failed)?;
+    let archive = Store::archive(&job.archive).map_err(failed)?;
     let objects = archive.list(None).await.map_err(failed)?;
     let listing =
         objects.into_iter().map(|o| Listed { key: o.location.to_string(), size: o.size, etag: o.e_tag }).collect();

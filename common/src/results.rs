@@ -1,23 +1,45 @@
 //! What map and reduce tasks leave behind besides tables. Plain data, the same bytes for the same work: no times, no
 //! hosts, no attempts.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    plan::{Gap, MatchId, ShardSpec},
+    plan::{EngineClass, Gap, MatchId, RecordingRef, ShardSpec},
 };
 
 /// `shards/{d2}/{digest}/index.json`, the commit of a shard: names its parts by content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardResult {
-    pub shard: ShardSpec,
+    pub shard: ShardRecord,
     /// Frames that were decoded and looked at or sampled out.
     pub frames: u32,
     pub detections: u64,
     /// Whole intervals that the decoder could not give without concealment.
     pub gaps: Vec<Gap>,
     pub parts: Vec<Part>,
+}
+
+/// What a shard was made of: its spec but for the pipeline object, since pipelines that differ only in their tracker share
+/// shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    pub recording: RecordingRef,
+    pub index: Digest,
+    pub intervals: Range<u32>,
+    pub frames: Range<u32>,
+    pub bytes: Range<u64>,
+    pub map: Digest,
+    pub engine: EngineClass,
+}
+
+impl From<&ShardSpec> for ShardRecord {
+    fn from(shard: &ShardSpec) -> Self {
+        let ShardSpec { recording, index, intervals, frames, bytes, pipeline: _, map, engine } = shard.clone();
+        Self { recording, index, intervals, frames, bytes, map, engine }
+    }
 }
 
 /// One object of a result.

@@ -4,13 +4,17 @@ use std::{fmt, path::Path as FsPath, sync::Arc};
 
 use bytes::Bytes;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
-    local::LocalFileSystem, path::Path, prefix::PrefixStore,
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
+    path::Path,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use crate::error::{Disposition, Exit, Explain};
+
+mod remote;
+
+use remote::Role;
 
 /// Told after every object or range that was read (its bytes) or written (0).
 type Observer = Arc<dyn Fn(u64) + Send + Sync>;
@@ -104,7 +108,15 @@ impl Store {
     /// # Errors
     /// A bad URL, a missing folder, credentials that cannot be read.
     pub fn open(url: &str) -> Result<Self, StoreError> {
-        Self::build(url, false)
+        Self::build(url, false, Role::Results)
+    }
+
+    /// As [`Store::open`], with the archive's own credentials where it has some (`FULLTIME_ARCHIVE_AWS_…`).
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn archive(url: &str) -> Result<Self, StoreError> {
+        Self::build(url, false, Role::Archive)
     }
 
     /// As [`Store::open`], with settings of the scheme's store (such as `aws_endpoint`) instead of the environment's.
@@ -113,10 +125,11 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_with(
         url: &str,
-        options: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
+        options: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     ) -> Result<Self, StoreError> {
         let url = resolve_url(url)?;
-        let inner = remote(&url, options).map_err(|source| StoreError::Open { url: url.to_string(), source })?;
+        let settings = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let inner = remote::open(&url, settings).map_err(|source| StoreError::Open { url: url.to_string(), source })?;
         Ok(Self { url, inner, observer: None })
     }
 
@@ -125,10 +138,10 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and when the folder cannot be created.
     pub fn create(url: &str) -> Result<Self, StoreError> {
-        Self::build(url, true)
+        Self::build(url, true, Role::Results)
     }
 
-    fn build(text: &str, create: bool) -> Result<Self, StoreError> {
+    fn build(text: &str, create: bool, role: Role) -> Result<Self, StoreError> {
         let url = resolve_url(text)?;
         let open = |source| StoreError::Open { url: url.to_string(), source };
         let inner: Arc<dyn ObjectStore> = match url.to_file_path() {
@@ -139,7 +152,7 @@ impl Store {
                 }
                 Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(open)?.with_automatic_cleanup(false))
             }
-            _ => remote(&url, environment()).map_err(open)?,
+            _ => remote::open(&url, remote::environment(role)).map_err(open)?,
         };
         Ok(Self { url, inner, observer: None })
     }
@@ -352,38 +365,6 @@ pub fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
     bytes.push(b'\n');
     bytes
-}
-
-/// The usual environment variables are the credentials and settings of every scheme.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value))
-}
-
-fn remote(
-    url: &Url,
-    options: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
-) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    // reqwest is built without a TLS provider of its own; installing ours twice is harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let retry = RetryConfig { max_retries: 6, retry_timeout: std::time::Duration::from_secs(60), ..Default::default() };
-    match url.scheme() {
-        "s3" | "s3a" => {
-            let mut builder = object_store::aws::AmazonS3Builder::new().with_url(url.as_str()).with_retry(retry);
-            for (key, value) in options {
-                if key.as_ref().starts_with("aws_")
-                    && let Ok(key) = key.as_ref().parse()
-                {
-                    builder = builder.with_config(key, value);
-                }
-            }
-            let store = builder.with_conditional_put(object_store::aws::S3ConditionalPut::ETagMatch).build()?;
-            Ok(Arc::new(PrefixStore::new(store, url.path().trim_matches('/'))))
-        }
-        _ => {
-            let (store, path) = object_store::parse_url_opts(url, options)?;
-            Ok(Arc::new(PrefixStore::new(store, path)))
-        }
-    }
 }
 
 impl StoreError {

@@ -97,7 +97,7 @@ async fn fixed_match_list(job: &Job, out: &Store, mandate: &Mandate) -> Result<M
     if let Some(list) = out.get_json(&key).await? {
         return Ok(list);
     }
-    let archive = Store::open(&job.archive).map_err(PlanError::Archive)?;
+    let archive = Store::archive(&job.archive).map_err(PlanError::Archive)?;
     let objects = archive.list(None).await.map_err(PlanError::Archive)?;
     let listing = objects.into_iter().map(|object| Listed {
         key: object.location.to_string(),

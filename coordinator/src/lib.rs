@@ -21,6 +21,7 @@ mod reign;
 pub mod report;
 mod service;
 mod verdict;
+mod webhook;
 
 pub use campaign::Leadership;
 pub use ledger::Policy;

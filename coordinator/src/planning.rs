@@ -227,7 +227,7 @@ impl JobFiles {
         let unlisted =
             || PlanError::OtherPlan { url: self.out.url_of(&keys::job::revision(&self.job.id, id, revision)) };
         let mut planned = list.matches.into_iter().find(|planned| planned.id == *id).ok_or_else(unlisted)?;
-        let archive = Store::open(&self.job.archive).map_err(PlanError::Archive)?;
+        let archive = Store::archive(&self.job.archive).map_err(PlanError::Archive)?;
         for Placement { recording, .. } in &mut planned.recordings {
             if let Some(there) = archive.head(&recording.key).await.map_err(PlanError::Archive)?
                 && let Some(etag) = there.e_tag

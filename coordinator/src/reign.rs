@@ -33,6 +33,7 @@ use crate::{
     ledger::{Action, Admitted, Decision, Input, JobId, Ledger, Past, Policy},
     planning::{JobFiles, PlanError},
     service::{ServiceError, beat},
+    webhook,
 };
 
 mod requests;
@@ -87,6 +88,7 @@ pub(crate) struct Reign {
     files: BTreeMap<JobId, Arc<JobFiles>>,
     /// Output URL of every registered job.
     outs: BTreeMap<JobId, String>,
+    notices: JoinSet<()>,
     /// One decision after the other becomes durable, in the order in which the ledger hears of them.
     deciding: Arc<Mutex<()>>,
     started: Instant,
@@ -126,6 +128,7 @@ impl Reign {
             _listeners: JoinSet::new(),
             files: BTreeMap::new(),
             outs: BTreeMap::new(),
+            notices: JoinSet::new(),
             deciding: Arc::default(),
             started: Instant::now(),
             state,
@@ -179,6 +182,7 @@ impl Reign {
                 return Ok(Ended::Rebuild);
             }
             if tick {
+                while self.notices.try_join_next().is_some() {}
                 self.feed(Input::Tick { minute: minute_of_the_day() });
                 let ledger = &self.ledger;
                 self.files.retain(|job, _| ledger.state(job).is_some_and(|state| !is_closed(state)));
@@ -214,7 +218,14 @@ impl Reign {
 
     async fn handle(&mut self, message: Message) {
         match message {
-            Message::Ledger(input) => self.feed(input),
+            Message::Ledger(input) => {
+                let over = match &input {
+                    Input::Finished { job, .. } | Input::Refuse(job, _) => Some(job.clone()),
+                    _ => None,
+                };
+                self.feed(input);
+                over.into_iter().for_each(|job| self.notify(&job));
+            }
             Message::Asked(asked) => self.asked(asked).await,
             Message::Registered(found) => found.iter().for_each(|registered| self.take_up(registered)),
             Message::Submitted(registered, asked) => self.submitted(registered, asked).await,
@@ -252,6 +263,16 @@ impl Reign {
                 Err(error) => Message::Ledger(Input::Refuse(job, failure(error))),
             })
         });
+    }
+
+    /// Tells the job's webhook, if it has one, that the job is over.
+    fn notify(&mut self, job: &JobId) {
+        let status = self.ledger.status(Some(job), self.started.elapsed()).pop();
+        let url = self.files.get(job).and_then(|files| files.job.webhook.clone());
+        if let (Some(url), Some(status)) = (url, status.filter(|status| is_closed(status.state))) {
+            // Not among the chores: a slow webhook must not take a place from them.
+            self.notices.spawn(async move { webhook::post(&url, &status.into()).await });
+        }
     }
 
     fn poll(&mut self) {

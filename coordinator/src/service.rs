@@ -73,6 +73,7 @@ impl Service {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
         let mut campaign =
             Campaign::start(Arc::clone(&self.bus), self.state.clone(), &self.leadership, self.name.clone());
+        info!(name = self.name, "running for the lead");
         let mut led = false;
         let result = loop {
             let mandate = tokio::select! {

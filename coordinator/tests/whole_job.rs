@@ -6,7 +6,7 @@ mod harness;
 
 use fulltime_common::{
     Exit, keys,
-    plan::{MatchId, MatchList, MatchPlan, ReduceInputs},
+    plan::{MatchId, MatchList, MatchPlan, PlannedMatch, ReduceInputs},
     queue::{Bus as _, MemoryBus},
     wire::{JobState, Reply, Request},
 };
@@ -75,13 +75,14 @@ async fn what_cannot_be_processed_is_named_and_the_rest_is_finished() {
     };
     let expected = [
         entry("a", "a-h2.mp4", None, "no video stream"),
-        entry("b", "b-h1.mp4", Some(50..100), "decoder crashes"),
+        // Of the shard's two intervals the bad one alone.
+        entry("b", "b-h1.mp4", Some(75..100), "decoder crashes"),
         entry("c", "c-h1.mp4", None, "no video stream"),
     ];
     assert_eq!(manifest.quarantined, expected);
     let reduced: Vec<_> = manifest.matches.iter().map(|record| record.id.name.as_str()).collect();
     assert_eq!(reduced, ["a", "b"], "a match without a single recording has no tables");
-    assert_eq!((manifest.totals.matches, manifest.totals.quarantined, manifest.totals.gap_frames), (3, 3, 50));
+    assert_eq!((manifest.totals.matches, manifest.totals.quarantined, manifest.totals.gap_frames), (3, 3, 25));
     let records = ground.out.list(Some("jobs/j/quarantine")).await.unwrap();
     assert_eq!(records.len(), 3);
 }
@@ -214,18 +215,102 @@ async fn an_unreachable_archive_pauses_the_job_and_submitting_again_resumes_it()
 }
 
 #[tokio::test]
-async fn a_recording_that_changed_after_planning_is_given_up_with_that_reason() {
+async fn a_recording_that_changed_after_planning_is_planned_anew_and_nothing_else_is() {
     let (ground, bus) = (Ground::new(&SEASON).await, bus());
     ground.submit("j").await;
-    let worker = Worker::with_shards(&bus, "w", 0);
+    let worker = Worker::with_shards(&bus, "w", 4);
     let coordinator = Coordinator::start(&ground, &bus);
-    coordinator.until("j", |s| s.shards == 6).await;
+    coordinator.until("j", |s| s.shards == 6 && s.shards_done == 4).await;
     ground.archive.put("b-h1.mp4", "replaced by a longer text").await.unwrap();
     worker.shards.add_permits(100);
     let status = coordinator.until_over("j").await;
-    assert_eq!((status.state, status.quarantined), (JobState::Finished, 2));
+    assert_eq!((status.state, status.quarantined, status.frames_done), (JobState::Finished, 0, 300));
+    assert_eq!((worker.ran("index"), worker.ran("map"), worker.ran("reduce")), (4, 6, 2));
+    let revised: PlannedMatch = ground.out.get_json(&keys::job::revision("j", &id("b"), 1)).await.unwrap().unwrap();
     let manifest = ground.manifest("j").await;
-    assert!(manifest.quarantined.iter().all(|q| q.id == id("b") && q.reason == "the recording changed"));
+    let recording = &manifest.matches[1].recordings[0].placement.recording;
+    assert_eq!((recording.size, recording), (25, &revised.recordings[0].recording));
+}
+
+#[tokio::test]
+async fn a_retry_is_a_generation_of_its_own_and_runs_only_what_was_quarantined() {
+    let (ground, bus) = (Ground::new(&[("a-h1.mp4", "good"), ("b-h1.mp4", "bad end")]).await, bus());
+    ground.submit("j").await;
+    let workers = [Worker::start(&bus, "w1"), Worker::start(&bus, "w2")];
+    let coordinator = Coordinator::start(&ground, &bus);
+    coordinator.until_over("j").await;
+    let first = ground.manifest("j").await;
+    let ran = |kind: &str| workers.iter().map(|worker| worker.ran(kind)).sum::<u32>();
+    let before = (ran("index"), ran("map"), ran("reduce"));
+    let retry = Request::Retry { job: "j".into() };
+    assert_eq!(coordinator.ask(retry.clone()).await, Reply::Accepted);
+    let url = ground.out.url_of(&keys::job::manifest("j", 2));
+    let status = coordinator.until("j", |s| s.manifest.as_ref() == Some(&url)).await;
+    assert_eq!((status.state, status.quarantined), (JobState::Finished, 1));
+    assert_eq!((ran("index"), ran("map"), ran("reduce")), before, "the rest is found and published again");
+    let second = ground.manifest_of("j", 2).await;
+    assert_eq!((first.generation, second.generation), (1, 2));
+    assert_eq!(first.quarantined, second.quarantined);
+    assert_eq!(ground.manifest("j").await, first, "nothing is overwritten");
+    assert!(second.matches.iter().all(|m| m.tables.iter().all(|table| ground.is_file(&table.key))));
+    drop(coordinator);
+
+    // The next leader knows which generation the job is at.
+    let coordinator = Coordinator::start(&ground, &bus);
+    let status = coordinator.until_over("j").await;
+    assert_eq!((status.state, status.manifest), (JobState::Finished, Some(url)));
+}
+
+#[tokio::test]
+async fn a_job_without_losses_is_not_retried() {
+    let (ground, bus) = (Ground::new(&SEASON[..1]).await, bus());
+    ground.submit("j").await;
+    let _worker = Worker::start(&bus, "w");
+    let coordinator = Coordinator::start(&ground, &bus);
+    coordinator.until_over("j").await;
+    let refused = coordinator.ask(Request::Retry { job: "j".into() }).await;
+    assert!(matches!(refused, Reply::Refused { cause } if cause.contains("nothing quarantined")));
+}
+
+#[tokio::test]
+async fn a_paused_job_stays_paused_over_a_restart_and_a_new_broker() {
+    let (ground, first_bus) = (Ground::new(&SEASON).await, bus());
+    ground.submit("j").await;
+    let worker = Worker::with_shards(&first_bus, "w", 1);
+    let coordinator = Coordinator::start(&ground, &first_bus);
+    coordinator.until("j", |s| s.shards_done == 1).await;
+    assert_eq!(coordinator.ask(Request::Pause { job: "j".into() }).await, Reply::Accepted);
+    coordinator.until("j", |s| s.state == JobState::Paused).await;
+    drop((coordinator, worker));
+
+    let second_bus = bus();
+    let worker = Worker::start(&second_bus, "w");
+    let coordinator = Coordinator::start(&ground, &second_bus);
+    ground.submit("other").await;
+    assert_eq!(coordinator.ask(Request::Submit { job: "other".into() }).await, Reply::Accepted);
+    coordinator.until("other", |s| s.state == JobState::Finished).await;
+    let status = coordinator.until("j", |s| s.state != JobState::Planning).await;
+    assert_eq!((status.state, status.failure.unwrap().exit), (JobState::Paused, Exit::Paused as u8));
+    assert_eq!(coordinator.ask(Request::Resume { job: "j".into() }).await, Reply::Accepted);
+    coordinator.until("j", |s| s.state == JobState::Finished).await;
+    assert_eq!(worker.ran("reduce"), 2, "the other job's results are this one's, too");
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_and_the_work_goes_on() {
+    let (ground, bus) = (Ground::new(&SEASON).await, bus());
+    ground.submit("j").await;
+    let worker = Worker::with_shards(&bus, "w", 2);
+    let leader = Coordinator::start(&ground, &bus);
+    leader.until("j", |s| s.shards_done == 2).await;
+    let standby = Coordinator::start(&ground, &bus);
+    drop(leader);
+    worker.shards.add_permits(100);
+    let status = standby.until_over("j").await;
+    assert_eq!((status.state, status.frames_done), (JobState::Finished, 300));
+    assert_eq!((worker.ran("index"), worker.ran("map"), worker.ran("reduce")), (3, 6, 2));
+    let epochs = ground.state.list(Some(keys::state::EPOCHS)).await.unwrap();
+    assert_eq!(epochs.len(), 2);
 }
 
 #[tokio::test]
@@ -256,4 +341,35 @@ async fn a_job_that_cannot_be_planned_says_why() {
     } else {
         println!("skipped: this user may write everywhere");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_is_posted_to_its_webhook() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/done", listener.local_addr().unwrap());
+    let (ground, bus) = (Ground::new(&SEASON[..1]).await, bus());
+    ground.submit_with("j", |job| job.webhook = Some(url)).await;
+    let _worker = Worker::start(&bus, "w");
+    let coordinator = Coordinator::start(&ground, &bus);
+    let posted = async {
+        // The first answer is lost; the job is told of again.
+        drop(listener.accept().await.unwrap());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        let mut buffer = [0; 4096];
+        while !text.contains("}") {
+            let read = stream.read(&mut buffer).await.unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        text
+    };
+    let text = tokio::time::timeout(SOON, posted).await.expect("a notice");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let notice: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert!(head.starts_with("POST /done"), "{head}");
+    assert_eq!((&notice["job"], &notice["state"]), (&"j".into(), &"finished".into()));
+    assert_eq!(coordinator.until_over("j").await.manifest.as_deref(), notice["manifest"].as_str());
 }

@@ -113,6 +113,7 @@ fn no_verdict_of_a_stopped_leader_takes_effect_after_the_register_was_wiped() {
     leads(&mut stopped);
     let job = ground.submit("job");
     let mut successor = ground.coordinator();
+    successor.wait_for("that it is there", |line| line.contains("running for the lead"));
     stopped.signal(libc::SIGSTOP);
     ground.broker.kill();
     ground.broker.wipe();

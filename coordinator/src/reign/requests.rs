@@ -98,6 +98,9 @@ impl Reign {
         let reply = match put {
             Ok(()) => {
                 self.feed(Input::Decide(job.clone(), decision));
+                if decision == Decision::Cancel {
+                    self.notify(&job);
+                }
                 if decision == Decision::Retry
                     && let Some(out) = self.outs.get(&job).cloned()
                 {

@@ -62,8 +62,12 @@ impl Ground {
 
     /// What `fulltime submit` stores.
     pub async fn submit(&self, id: &str) {
+        self.submit_with(id, |_| ()).await;
+    }
+
+    pub async fn submit_with(&self, id: &str, change: impl FnOnce(&mut Job)) {
         let pipeline = pipeline();
-        let job = Job {
+        let mut job = Job {
             id: id.into(),
             archive: self.archive.url().to_string(),
             out: self.out.url().to_string(),
@@ -80,6 +84,7 @@ impl Ground {
             pipeline: pipeline.digest(),
             submitted_at: "2026-11-03T10:15:00Z".into(),
         };
+        change(&mut job);
         self.store.put_json_once(&keys::store::pipeline(&pipeline.digest()), &pipeline).await.unwrap();
         self.out.put_json_once(&keys::job::spec(id), &job).await.unwrap();
         let registered = Registered { job: id.into(), out: job.out };
@@ -87,7 +92,11 @@ impl Ground {
     }
 
     pub async fn manifest(&self, job: &str) -> Manifest {
-        self.out.get_json(&keys::job::manifest(job, 1)).await.unwrap().expect("a manifest")
+        self.manifest_of(job, 1).await
+    }
+
+    pub async fn manifest_of(&self, job: &str, generation: u32) -> Manifest {
+        self.out.get_json(&keys::job::manifest(job, generation)).await.unwrap().expect("a manifest")
     }
 
     pub fn is_file(&self, key: &str) -> bool {
@@ -221,7 +230,8 @@ impl Worker {
 
     /// Runs so many shards and then waits for more permits.
     pub fn with_shards(bus: &MemoryBus, name: &str, shards: usize) -> Self {
-        let (ran, stopped): (Arc<Mutex<_>>, Arc<Mutex<Vec<(Digest, u32)>>>) = Default::default();
+        let ran = Arc::<Mutex<BTreeMap<&'static str, u32>>>::default();
+        let stopped = Arc::<Mutex<Vec<(Digest, u32)>>>::default();
         let shards = Arc::new(tokio::sync::Semaphore::new(shards));
         let engine = EngineClass("made-up".into());
         let lane = Arc::new(Mutex::new(LaneState::default()));
@@ -284,6 +294,9 @@ impl Body {
 
     async fn take(&self, delivery: Delivery) {
         let task = delivery.task.clone();
+        if task.avoid.as_ref() == Some(&self.name) {
+            return delivery.give_back(Duration::from_millis(10)).await.unwrap();
+        }
         *self.lane.lock().unwrap() =
             LaneState { task: Some(task.digest), job: Some(task.job.clone()), ..LaneState::default() };
         self.emit(&task, EventKind::Started).await;
@@ -299,7 +312,7 @@ impl Body {
         let attempt = match &task.kind {
             TaskKind::Index { recording } => index(&task, recording).await,
             TaskKind::Map { shard } => map(&task, shard).await,
-            TaskKind::Reduce { inputs, .. } => reduce(&task, inputs).await,
+            TaskKind::Reduce { inputs, generation } => reduce(&task, inputs, *generation).await,
         };
         let kind = match attempt {
             Ok(outcome) => {
@@ -320,7 +333,7 @@ impl Body {
                     cause: cause.into(),
                     exit: exit as u8,
                     hint: None,
-                    evidence: Evidence::default(),
+                    evidence: Evidence { alone: task.alone, ..Evidence::default() },
                 }
             }
         };
@@ -387,7 +400,7 @@ async fn map(task: &Task, shard: &ShardSpec) -> Attempt {
     }
     let frames = shard.frames.len() as u32;
     let result =
-        ShardResult { shard: shard.clone(), frames, detections: u64::from(frames), gaps: vec![], parts: vec![] };
+        ShardResult { shard: shard.into(), frames, detections: u64::from(frames), gaps: vec![], parts: vec![] };
     let store = Store::open(&task.store).unwrap();
     let put = store.put_json_once(&keys::store::shard_index(&task.digest), &result).await.unwrap();
     let found = put == fulltime_common::store::Put::Existed;
@@ -396,7 +409,7 @@ async fn map(task: &Task, shard: &ShardSpec) -> Attempt {
     Ok(Outcome { frames, detections, found, stage_seconds, ..Outcome::default() })
 }
 
-async fn reduce(task: &Task, inputs: &str) -> Attempt {
+async fn reduce(task: &Task, inputs: &str, generation: u32) -> Attempt {
     let (store, out) = (Store::open(&task.store).unwrap(), Store::open(&task.out).unwrap());
     let inputs: ReduceInputs = out.get_json(inputs).await.unwrap().expect("frozen inputs");
     assert_eq!(task.digest, inputs.digest());
@@ -408,10 +421,10 @@ async fn reduce(task: &Task, inputs: &str) -> Attempt {
     let key = keys::store::reduced_summary(&task.digest);
     let found = store.put_json_once(&key, &summary).await.unwrap() == fulltime_common::store::Put::Existed;
     for name in keys::TABLES {
-        out.put(&keys::job::table(&task.job, 1, name, &inputs.id), name).await.unwrap();
+        out.put(&keys::job::table(&task.job, generation, name, &inputs.id), name).await.unwrap();
     }
     let view = serde_json::to_vec(&summary).unwrap();
-    out.put(&keys::job::summary(&task.job, 1, &inputs.id), view).await.unwrap();
+    out.put(&keys::job::summary(&task.job, generation, &inputs.id), view).await.unwrap();
     Ok(Outcome { found, ..Outcome::default() })
 }
 

@@ -39,7 +39,7 @@ impl Cache {
 
     /// The archive of a task, for reading.
     pub fn archive(&self, task: &Task) -> Result<Store, TaskError> {
-        self.opened(&task.archive, Store::open)
+        self.opened(&task.archive, Store::archive)
     }
 
     /// The results shared by jobs.

@@ -63,8 +63,7 @@ pub async fn shard(
     }
     crash::point(Point::AfterTables);
     let result = ShardResult {
-        // Pipelines that differ only in their tracker share shards, so a result must not tell whose turn it was.
-        shard: ShardSpec { pipeline: shard.map, ..shard.clone() },
+        shard: shard.into(),
         frames: computed.frame_count,
         detections: computed.detection_count,
         gaps: computed.gaps,

@@ -209,7 +209,7 @@ impl PaperLanes {
             return Ok(Outcome { found: true, ..outcome });
         }
         let result =
-            ShardResult { shard: shard.clone(), frames: FRAMES, detections: 1, gaps: Vec::new(), parts: Vec::new() };
+            ShardResult { shard: shard.into(), frames: FRAMES, detections: 1, gaps: Vec::new(), parts: Vec::new() };
         if store.put_once(&key, to_json(&result)).await? == Put::Created {
             self.figures.first_commits.fetch_add(1, Ordering::Relaxed);
             let spent = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);

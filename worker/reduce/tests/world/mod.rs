@@ -124,7 +124,7 @@ impl World {
             .map(|start| Gap { frames: start..start + GOP, reason: "decoder concealed a picture".into() })
             .collect();
         let (frames, detections) = (whole.len() as u32, rows.len() as u64);
-        let result = ShardResult { shard: shard.clone(), frames, detections, gaps, parts };
+        let result = ShardResult { shard: shard.into(), frames, detections, gaps, parts };
         self.store.put_same(&keys::store::shard_index(&digest), to_json(&result)).await.unwrap();
     }
 }
