@@ -351,9 +351,9 @@ impl Store {
         let key = format!(".fulltime-probe-{}-{nonce}", std::process::id());
         self.put_once(&key, Bytes::from_static(b"probe")).await?;
         let second = self.put_once(&key, Bytes::from_static(b"other")).await;
-        self.inner.delete(&self.path("delete", &key)?).await.map_err(|source| self.object("delete", &key, source))?;
+        let deleted = self.inner.delete(&self.path("delete", &key)?).await;
         match second? {
-            Put::Existed => Ok(()),
+            Put::Existed => deleted.map_err(|source| self.object("delete", &key, source)),
             Put::Created => Err(StoreError::NoConditionalPut { url: self.url.to_string() }),
         }
     }

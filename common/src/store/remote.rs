@@ -132,7 +132,8 @@ mod tests {
             ("aws_secret_access_key", "s"),
         ];
         let store = Store::open_with("s3://b", options).unwrap();
-        assert!(matches!(store.probe_writable().await, Err(StoreError::NoConditionalPut { .. })));
+        let refused = store.probe_writable().await;
+        assert!(matches!(refused, Err(StoreError::NoConditionalPut { .. })), "{refused:?}");
         serving.abort();
     }
 }
