@@ -11,9 +11,9 @@ use async_nats::{
     Client,
     connection::State,
     jetstream::{
-        self,
+        self, ErrorCode,
         consumer::{AckPolicy, pull},
-        context::{PublishError, PublishErrorKind},
+        context::{CreateStreamError, CreateStreamErrorKind, PublishError, PublishErrorKind},
         stream::{Config, ConsumerError, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType},
     },
 };
@@ -124,7 +124,12 @@ impl Streams {
         }
         for config in configs() {
             let name = config.name.clone();
-            self.context.get_or_create_stream(config).await.map_err(broker("create a stream"))?;
+            match self.context.get_or_create_stream(config).await {
+                Ok(_) => {}
+                // Somebody else has made it in between; the leader's register then begins at another revision.
+                Err(error) if is_there(&error) => {}
+                Err(error) => return Err(broker("create a stream")(error)),
+            }
             tracing::debug!(stream = name, "there");
         }
         self.made.fetch_add(1, Ordering::Release);
@@ -198,6 +203,10 @@ fn is_broken(error: &QueueError) -> bool {
         .downcast_ref::<ConsumerError>()
         .is_some_and(|error| matches!(error.kind(), ConsumerErrorKind::JetStream(error) if error.code() == 500));
     silent || failed
+}
+
+fn is_there(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
 fn configs() -> [Config; 4] {
