@@ -33,7 +33,7 @@ struct Season {
 fn season() -> &'static Season {
     static SEASON: OnceLock<Season> = OnceLock::new();
     SEASON.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a temporary folder");
         let archive = dir.path().join("archive");
         let small = ["--seed", "3", "--size", "320x180", "--gop", "25"];
         render(&archive.join("a"), "a", &[&small[..], &["--duration", "10s", "--halves", "2"]].concat());
@@ -53,7 +53,7 @@ fn submit(cluster: &Cluster, archive: &Path) -> String {
 
 fn tables_of(cluster: &Cluster, job: &str) -> BTreeMap<String, Digest> {
     assert!(cluster.finished(job, HUNG), "not finished:\n{}", cluster.logs());
-    tables_below(cluster.manifest(job).parent().unwrap())
+    tables_below(cluster.manifest(job).parent().expect("its folder"))
 }
 
 /// A cluster whose shards take about a second each.
@@ -62,7 +62,8 @@ fn slow(dir: &Path, more: Shape) -> Cluster {
 }
 
 async fn events(cluster: &Cluster) -> BoxStream<'static, Event> {
-    JetStream::connect(&cluster.nats()).await.unwrap().events().await.unwrap()
+    let bus = JetStream::connect(&cluster.nats()).await.expect("connect");
+    bus.events().await.expect("events")
 }
 
 /// The next event for which `wanted` holds.

@@ -11,7 +11,7 @@ use fulltime_tests::{binary, files, render, run, s3::Gateway, shipped_pipeline, 
 /// Opens a store over the gateway in this process, whose environment is not the gateway's.
 fn open(gateway: &Gateway, prefix: &str) -> Store {
     let options = gateway.environment().map(|(key, value)| (key.to_ascii_lowercase(), value));
-    Store::open_with(&gateway.url(prefix), options).unwrap()
+    Store::open_with(&gateway.url(prefix), options).expect("open a store")
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub struct Open {
     faults: Vec<(Instant, Fault)>,
 }
 
-fn part<'a>(cluster: &'a mut Cluster, target: Target) -> &'a mut Part {
+fn part(cluster: &mut Cluster, target: Target) -> &mut Part {
     match target {
         Target::Worker(n) => &mut cluster.workers[n],
         Target::Coordinator(n) => &mut cluster.coordinators[n],
