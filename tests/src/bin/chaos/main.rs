@@ -24,6 +24,8 @@ use verdict::{Tables, Verdict};
 
 /// Longest time that a job may take once nothing is wrong any more.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two words of the operator that the job may go on.
+const RESUME: Duration = Duration::from_secs(2);
 /// Megabytes for the results.
 const SMALL_DISK: u32 = 64;
 /// Between two looks at the schedule.
@@ -148,7 +150,7 @@ fn suffer(
     let (mut open, mut faults) = (Open::default(), 0);
     let faults_for = Duration::from_secs(options.faults_for);
     let manifest = cluster.manifest(&job);
-    let mut calm_since = None;
+    let (mut calm_since, mut filled, mut resumed) = (None, false, Instant::now());
     let stuck = loop {
         if manifest.is_file() {
             break None;
@@ -158,10 +160,16 @@ fn suffer(
         while let Some(fault) = schedule.next_if(|fault| troubled && fault.at <= elapsed) {
             if open.inflict(&mut cluster, fault) {
                 faults += 1;
+                filled |= fault.kind == schedule::Kind::Full;
                 *counts.entry((fault.target.kind(), fault.kind.name())).or_default() += 1;
             }
         }
         open.relent(&mut cluster, !troubled);
+        // A full disk pauses the job until somebody has made room and says so.
+        if filled && !troubled && open.is_empty() && resumed.elapsed() > RESUME {
+            let _ = fulltime_tests::fulltime(&["resume", &job, "--nats", &cluster.nats()]);
+            resumed = Instant::now();
+        }
         if !troubled && open.is_empty() && calm_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
             std::fs::write(folder.join("logs.txt"), cluster.logs()).expect("keep the logs");
             break Some(format!("not finished {} s after the last fault", PATIENCE.as_secs()));
