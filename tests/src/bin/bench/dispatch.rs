@@ -3,7 +3,7 @@
 //! coordinator takes meanwhile.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -85,14 +85,7 @@ pub fn run(options: &Options) {
     ];
     let lanes = process(Command::new(std::env::current_exe().expect("this program")).args(lanes));
 
-    let archive = archive(dir.path(), options.shards.div_ceil(options.per_match));
-    let mut submit = Command::new(binary("fulltime"));
-    submit.arg("submit").args(["--shard-length", "1s", "--nats", broker.url(), "--archive"]).arg(&archive);
-    submit.arg("--pipeline").arg(shipped_pipeline()).arg("--out").arg(dir.path().join("out"));
-    submit.arg("--state").arg(&state).stderr(Stdio::inherit());
-    let output = submit.output().expect("start fulltime");
-    assert!(output.status.success(), "fulltime submit failed");
-    let job = String::from_utf8_lossy(&output.stdout).lines().last().expect("the job's id").trim().to_owned();
+    let job = submit(dir.path(), &state, broker.url(), options.shards.div_ceil(options.per_match));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let marks = runtime.block_on(follow(broker.url(), &job, coordinator.0.id()));
@@ -124,6 +117,18 @@ pub fn run(options: &Options) {
         });
         println!("{result}");
     }
+}
+
+/// Hands in a job over a new archive of so many matches, a second to the shard, and returns its id.
+pub fn submit(dir: &Path, state: &Path, nats: &str, matches: u32) -> String {
+    let archive = archive(dir, matches);
+    let mut submit = Command::new(binary("fulltime"));
+    submit.arg("submit").args(["--shard-length", "1s", "--nats", nats, "--archive"]).arg(&archive);
+    submit.arg("--pipeline").arg(shipped_pipeline()).arg("--out").arg(dir.join("out"));
+    submit.arg("--state").arg(state).stderr(Stdio::inherit());
+    let output = submit.output().expect("start fulltime");
+    assert!(output.status.success(), "fulltime submit failed");
+    String::from_utf8_lossy(&output.stdout).lines().last().expect("the job's id").trim().to_owned()
 }
 
 /// Follows the job to its end.

@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,14 +15,14 @@ use std::{
 use clap::Args;
 use fastrand::Rng;
 use fulltime_common::{plan::EngineClass, queue::JetStream, wire::JobState};
-use fulltime_tests::{binary, nats, shipped_pipeline};
+use fulltime_tests::{binary, nats};
 use fulltime_worker::Worker;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatch::{process, status},
-    season::{Figures, PaperLanes, Service, archive},
+    dispatch::{process, status, submit},
+    season::{Figures, PaperLanes, Service},
 };
 
 /// Shards of each match.
@@ -126,14 +126,7 @@ pub fn run(options: &Options) {
     let mut worker = || rent(options, broker.url(), format!("w{}", named.next().expect("endless")), &figures);
     let mut fleet: Vec<Rented> = (0..options.workers).map(|_| worker()).collect();
 
-    let archive = archive(dir.path(), shards.div_ceil(PER_MATCH));
-    let mut submit = Command::new(binary("fulltime"));
-    submit.arg("submit").args(["--shard-length", "1s", "--nats", broker.url(), "--archive"]).arg(&archive);
-    submit.arg("--pipeline").arg(shipped_pipeline()).arg("--out").arg(dir.path().join("out"));
-    submit.arg("--state").arg(&state).stderr(Stdio::inherit());
-    let output = submit.output().expect("start fulltime");
-    assert!(output.status.success(), "fulltime submit failed");
-    let job = String::from_utf8_lossy(&output.stdout).lines().last().expect("the job's id").trim().to_owned();
+    let job = submit(dir.path(), &state, broker.url(), shards.div_ceil(PER_MATCH));
 
     let finished = Arc::new(AtomicBool::new(false));
     let follower = std::thread::spawn({
