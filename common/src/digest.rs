@@ -10,6 +10,8 @@ use wincode::{SchemaRead, SchemaWrite};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SchemaRead, SchemaWrite)]
 pub struct Digest([u8; 32]);
 
+const HEX: [u8; 16] = *b"0123456789abcdef";
+
 /// Text that is not 64 hexadecimal characters.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a sha256 digest (64 hexadecimal characters)")]
@@ -58,7 +60,9 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Every key has one in it: sixty-four calls of the formatter were a tenth of the coordinator's time.
+        let text = self.0.map(|byte| [byte >> 4, byte & 0xf].map(|nibble| HEX[usize::from(nibble)]));
+        f.write_str(str::from_utf8(text.as_flattened()).unwrap_or_default())
     }
 }
 
@@ -73,12 +77,14 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
         let bad = || NotADigest(text.to_owned());
-        if text.len() != 64 || !text.is_ascii() {
+        let nibble = |c: u8| char::from(c).to_digit(16).map(|nibble| nibble as u8).ok_or_else(bad);
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(bad()) };
+        let mut bytes = [0; 32];
+        if pairs.len() != bytes.len() {
             return Err(bad());
         }
-        let mut bytes = [0; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| bad())?;
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = nibble(*high)? << 4 | nibble(*low)?;
         }
         Ok(Self(bytes))
     }
@@ -116,6 +122,8 @@ mod tests {
         assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         assert_eq!(serde_json::from_str::<Digest>(&serde_json::to_string(&digest).unwrap()).unwrap(), digest);
-        assert!("xyz".parse::<Digest>().is_err());
+        for bad in ["xyz", &"+f".repeat(32), &"é".repeat(32), &"0".repeat(65)] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// First byte of every message.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// A message that is not of this version or not whole.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,8 @@ pub struct Task {
     pub avoid: Option<String>,
     /// Alone in a fresh process and after a passing canary, so that a failure is evidence against the input.
     pub alone: bool,
+    /// The leader looked for the result just before this release: the first who gets it need not look again.
+    pub looked_for: bool,
     pub archive: String,
     pub store: String,
     pub out: String,
@@ -394,6 +396,7 @@ mod tests {
             band: Band::Low,
             avoid: Some("w1".into()),
             alone: true,
+            looked_for: false,
             archive: "file:///a".into(),
             store: "file:///s".into(),
             out: "file:///o".into(),

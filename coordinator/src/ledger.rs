@@ -299,10 +299,11 @@ impl Ledger {
         let least = clock.max(self.least_release);
         let Some(entry) = self.work.get_mut(work) else { return };
         let Some(account) = entry.account().map(|s| s.job.clone()) else { return };
+        let looked_for = entry.expects_answer();
         entry.released(least, &account, now);
         let (live, alone) = (entry.live.last().cloned(), entry.charges.suspect());
         if let Some(task) = live.and_then(|live| self.task(work, &live)) {
-            actions.push(Action::Release(Box::new(Task { avoid: rival.or(accuser), alone, ..task })));
+            actions.push(Action::Release(Box::new(Task { avoid: rival.or(accuser), alone, looked_for, ..task })));
         }
     }
 
@@ -321,6 +322,7 @@ impl Ledger {
             band: live.band,
             avoid: None,
             alone: false,
+            looked_for: false,
             archive: setting.archive.clone(),
             store: setting.store.to_string(),
             out: setting.out.clone(),

@@ -96,6 +96,7 @@ mod tests {
             band: Band::Normal,
             avoid: Some("w1".into()),
             alone: false,
+            looked_for: true,
             archive: "a".into(),
             store: "s".into(),
             out: "o".into(),

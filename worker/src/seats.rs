@@ -128,7 +128,20 @@ mod tests {
         let (band, avoid) = (Band::Normal, None);
         Seat::of(
             seats,
-            &Task { job, digest, release: 1, epoch: 1, band, avoid, alone: false, archive, store, out, kind },
+            &Task {
+                job,
+                digest,
+                release: 1,
+                epoch: 1,
+                band,
+                avoid,
+                alone: false,
+                looked_for: true,
+                archive,
+                store,
+                out,
+                kind,
+            },
         )
     }
 

@@ -32,8 +32,7 @@ impl Shared {
     /// Runs the task and settles it.
     pub async fn work(&self, delivery: Delivery) {
         let task = &delivery.task;
-        // The coordinator looks before it releases for the first time.
-        let may_exist = delivery.delivered > 1 || task.release > 1;
+        let may_exist = delivery.delivered > 1 || !task.looked_for;
         let attempt = Arc::new(Attempt::new(may_exist, Box::new(Seat::of(&self.seats, task))));
         let result = self.attempt(&delivery, &attempt).await;
         let result = result.map_err(|failure| judged(failure, &attempt));

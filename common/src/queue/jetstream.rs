@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, HeaderMap, RequestErrorKind,
+    Client, RequestErrorKind,
     jetstream::{AckKind, Message},
 };
 use futures::{
@@ -21,13 +21,15 @@ use crate::{
 };
 
 mod ask;
+mod emitter;
 mod follow;
 mod puller;
 mod register;
 mod streams;
 
+use emitter::Emitter;
 use puller::Puller;
-use streams::{ADVISORIES, EVENTS, Streams, TASKS};
+use streams::{ADVISORIES, Streams, TASKS};
 
 const HELLO: &str = "fulltime.hello";
 const CONTROL: &str = "fulltime.control";
@@ -45,6 +47,7 @@ pub struct JetStream {
     client: Client,
     streams: Arc<Streams>,
     puller: Puller,
+    emitter: Emitter,
 }
 
 fn broker<E: Into<Box<dyn std::error::Error + Send + Sync>>>(action: &'static str) -> impl Fn(E) -> QueueError {
@@ -77,28 +80,8 @@ impl JetStream {
         let streams = Arc::new(Streams::new(client.clone(), lease));
         streams.ensure(0).await?;
         let puller = Puller::start(Arc::clone(&streams));
-        Ok(Self { client, streams, puller })
-    }
-
-    async fn publish(
-        &self,
-        stream: &'static str,
-        action: &'static str,
-        subject: String,
-        id: Option<String>,
-        bytes: Vec<u8>,
-    ) -> Result<(), QueueError> {
-        let bytes = bytes::Bytes::from(bytes);
-        let attempt = || async {
-            let mut headers = HeaderMap::new();
-            if let Some(id) = &id {
-                headers.insert("Nats-Msg-Id", id.as_str());
-            }
-            let published = self.streams.context.publish_with_headers(subject.clone(), headers, bytes.clone());
-            published.await.map_err(broker(action))?.await.map_err(broker(action))?;
-            Ok(())
-        };
-        self.streams.healing(stream, attempt).await
+        let emitter = Emitter::start(Arc::clone(&streams));
+        Ok(Self { client, streams, puller, emitter })
     }
 
     async fn purge(&self, action: &'static str, filter: String) -> Result<(), QueueError> {
@@ -141,8 +124,8 @@ fn decoded<T: Send + 'static>(
 impl Bus for JetStream {
     fn release<'a>(&'a self, tasks: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
         let sent = tasks.iter().map(move |task| async move {
-            let bytes = wire::encode(task)?;
-            self.publish(TASKS, "release a task", streams::task_subject(task), Some(task.message_id()), bytes).await
+            let (subject, id) = (streams::task_subject(task), task.message_id());
+            self.streams.publish(TASKS, "release a task", subject, Some(id), wire::encode(task)?).await
         });
         // In their order, and many on their way before the first answer is there.
         stream::iter(sent).buffered(UNDER_WAY).try_collect().boxed()
@@ -171,10 +154,7 @@ impl Bus for JetStream {
     }
 
     fn emit<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), QueueError>> {
-        async move {
-            self.publish(EVENTS, "emit an event", streams::event_subject(&event.job), None, wire::encode(event)?).await
-        }
-        .boxed()
+        self.emitter.emit(event).boxed()
     }
 
     fn events(&self) -> BoxFuture<'_, Result<BoxStream<'static, Event>, QueueError>> {

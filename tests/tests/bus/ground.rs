@@ -43,6 +43,7 @@ pub fn task(job: &str, name: &str, engine: Option<&str>) -> Task {
         band: Band::Normal,
         avoid: None,
         alone: false,
+        looked_for: true,
         archive: place.clone(),
         store: place.clone(),
         out: place,

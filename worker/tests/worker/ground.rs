@@ -169,6 +169,7 @@ impl Ground {
             band: Band::Normal,
             avoid: None,
             alone: false,
+            looked_for: true,
             archive,
             store,
             out,

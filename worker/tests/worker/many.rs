@@ -83,7 +83,20 @@ fn tasks(count: u64) -> Vec<Task> {
         };
         let (archive, store, out) = ("a".into(), "s".into(), "o".into());
         let (band, avoid, kind) = (Band::Normal, None, TaskKind::Map { shard });
-        Task { job: "job".into(), digest, release: 1, epoch: 1, band, avoid, alone: false, archive, store, out, kind }
+        Task {
+            job: "job".into(),
+            digest,
+            release: 1,
+            epoch: 1,
+            band,
+            avoid,
+            alone: false,
+            looked_for: true,
+            archive,
+            store,
+            out,
+            kind,
+        }
     };
     (0..count).map(task).collect()
 }

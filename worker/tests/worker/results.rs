@@ -39,7 +39,7 @@ async fn a_shard_runs_once_and_is_found_the_next_time() {
     let result = ground.store.get_json::<ShardResult>(&keys::store::shard_index(&task.digest)).await.unwrap().unwrap();
     assert_eq!((result.frames, result.detections), (50, outcome.detections));
 
-    task.release = 2;
+    (task.release, task.looked_for) = (2, false);
     ground.release(&task).await;
     let again = ground.committed(task.digest).await;
     assert_eq!((again.found, again.frames, again.detections), (true, 50, outcome.detections));

@@ -18,7 +18,7 @@ use crate::wire::{self, Event};
 
 /// Two of these without a sign of the consumer, and it counts as gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Events under way to this reader.
+/// Messages under way to this reader.
 const BATCH: usize = 1000;
 /// How often, and how long after each other, it is tried to go on where the reading stopped.
 const ATTEMPTS: u32 = 5;
@@ -28,11 +28,13 @@ struct Follower {
     streams: Arc<Streams>,
     /// When the stream was made: tells it from its successor.
     born: String,
-    /// Sequence of the last event read.
+    /// Sequence of the last message read.
     last: u64,
-    /// Of this consumer's deliveries: a number left out is an event lost on the way.
+    /// Of this consumer's deliveries: a number left out is a message lost on the way.
     delivered: u64,
     messages: pull::Stream,
+    /// Of the last message, those that nobody has asked for yet.
+    events: std::vec::IntoIter<Event>,
 }
 
 /// Events from now on.
@@ -40,9 +42,12 @@ pub(super) async fn follow(streams: Arc<Streams>) -> Result<BoxStream<'static, E
     let follower = Follower::open(streams, None).await?;
     let events = stream::unfold(follower, |mut follower| async move {
         loop {
+            if let Some(event) = follower.events.next() {
+                return Some((event, follower));
+            }
             match follower.next().await {
-                Some(Ok(event)) => return Some((event, follower)),
-                Some(Err(error)) => warn!(%error, "dropped an event"),
+                Some(Ok(events)) => follower.events = events.into_iter(),
+                Some(Err(error)) => warn!(%error, "dropped a message of events"),
                 None => follower = follower.resume().await?,
             }
         }
@@ -54,7 +59,7 @@ impl Follower {
     /// Follows from the end of the stream, or after `(born, last)` where that stream still is.
     async fn open(streams: Arc<Streams>, after: Option<(&str, u64)>) -> Result<Self, QueueError> {
         let (born, last, messages) = streams.healing(EVENTS, || Self::subscribe(&streams, after)).await?;
-        Ok(Self { streams, born, last, delivered: 0, messages })
+        Ok(Self { streams, born, last, delivered: 0, messages, events: Vec::new().into_iter() })
     }
 
     async fn subscribe(
@@ -82,8 +87,8 @@ impl Follower {
         Ok((born, last, messages.map_err(broker("follow events"))?))
     }
 
-    /// The next event, one that cannot be read, or nothing where the consumer is lost.
-    async fn next(&mut self) -> Option<Result<Event, wire::WireError>> {
+    /// The next message, one that cannot be read, or nothing where the consumer is lost.
+    async fn next(&mut self) -> Option<Result<Vec<Event>, wire::WireError>> {
         let message = self.messages.next().await?.inspect_err(|error| warn!(%error, "events stopped coming")).ok()?;
         let info = message.info().ok()?;
         if info.consumer_sequence != self.delivered + 1 {
@@ -94,7 +99,7 @@ impl Follower {
         Some(wire::decode(&message.payload))
     }
 
-    /// Goes on after the last event read, or not at all.
+    /// Goes on after the last message read, or not at all.
     async fn resume(self) -> Option<Self> {
         let Self { streams, born, last, messages, .. } = self;
         drop(messages);

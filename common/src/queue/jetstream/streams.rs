@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_nats::{
-    Client,
+    Client, HeaderMap,
     connection::State,
     jetstream::{
         self, ErrorCode,
@@ -134,6 +134,28 @@ impl Streams {
         }
         self.made.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Publishes and waits until the broker keeps it. What comes twice with one `id` is kept once.
+    pub async fn publish(
+        &self,
+        stream: &'static str,
+        action: &'static str,
+        subject: String,
+        id: Option<String>,
+        bytes: Vec<u8>,
+    ) -> Result<(), QueueError> {
+        let bytes = bytes::Bytes::from(bytes);
+        let attempt = || async {
+            let mut headers = HeaderMap::new();
+            if let Some(id) = &id {
+                headers.insert("Nats-Msg-Id", id.as_str());
+            }
+            let published = self.context.publish_with_headers(subject.clone(), headers, bytes.clone());
+            published.await.map_err(broker(action))?.await.map_err(broker(action))?;
+            Ok(())
+        };
+        self.healing(stream, attempt).await
     }
 
     /// Runs `attempt` on a stream; where it fails although the broker is there, makes what may be missing and runs it
