@@ -19,9 +19,22 @@ pub fn body(member: &Member, person: &Person, camera: &Camera, bars: &mut Vec<Ba
     if foot.depth < 2.0 {
         return;
     }
-    let figure = Figure { member, person, camera, unit: member.height / 1.80, scale: camera.focal / foot.depth };
+    let figure = Figure::new(member, person, camera, foot.depth);
     figure.build(bars);
     bars.sort_by(|a, b| b.depth.total_cmp(&a.depth));
+}
+
+/// The strokes of the shirt number that [`body`] draws, whether or not something hides them; none where it draws none.
+#[must_use]
+pub fn number(member: &Member, person: &Person, camera: &Camera) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    let foot = camera.project(person.pos.at_height(0.9));
+    if foot.depth >= 2.0 {
+        let figure = Figure::new(member, person, camera, foot.depth);
+        let Pose { lean, pelvis, .. } = figure.pose();
+        figure.number(&|up| vec3(lean * up * 1.2, 0.0, pelvis + up), &mut bars);
+    }
+    bars
 }
 
 /// Where the shadow of a body falls: two bars on the ground, legs and trunk.
@@ -81,8 +94,22 @@ impl Leg {
     }
 }
 
-impl Figure<'_> {
-    fn build(&self, bars: &mut Vec<Bar>) {
+/// How a body stands at an instant.
+struct Pose {
+    legs: [Leg; 2],
+    /// Metres forward a metre up, and height of the pelvis.
+    lean: f32,
+    pelvis: f32,
+    /// -1 when the legs swing the other way round.
+    backwards: f32,
+}
+
+impl<'a> Figure<'a> {
+    fn new(member: &'a Member, person: &'a Person, camera: &'a Camera, distance: f32) -> Self {
+        Self { member, person, camera, unit: member.height / 1.80, scale: camera.focal / distance }
+    }
+
+    fn pose(&self) -> Pose {
         let Person { phase, kick, vel, heading, .. } = *self.person;
         let speed = vel.length();
         // Running backwards swings the legs the other way round.
@@ -99,7 +126,12 @@ impl Figure<'_> {
         let ground = 0.03 - legs[0].lowest().min(legs[1].lowest());
         let lean = (0.025 * speed).min(0.2);
         let pelvis = 0.93 + ground;
-        let legs = legs.map(|leg| leg.raised(ground));
+        Pose { legs: legs.map(|leg| leg.raised(ground)), lean, pelvis, backwards }
+    }
+
+    fn build(&self, bars: &mut Vec<Bar>) {
+        let Pose { legs, lean, pelvis, backwards } = self.pose();
+        let (phase, speed) = (self.person.phase, self.person.vel.length());
         let spine = |up: f32| vec3(lean * up * 1.2, 0.0, pelvis + up);
 
         for (leg, side) in legs.iter().zip([1.0, -1.0]) {
@@ -118,11 +150,7 @@ impl Figure<'_> {
         // Hair covers the crown and the back of the head: in front of the face only when seen from behind.
         let (nape, crown) = (head + vec3(-0.045, 0.0, 0.0), head + vec3(-0.01, 0.0, 0.065));
         self.limb(nape, crown, (0.085, 0.088), self.member.hair, front - 0.01 - 0.04 * self.facing(), bars);
-        if self.scale > READABLE
-            && let Some(number) = self.member.number
-        {
-            self.number(number, &spine, bars);
-        }
+        self.number(&spine, bars);
     }
 
     fn leg(&self, leg: &Leg, bars: &mut Vec<Bar>) {
@@ -190,7 +218,8 @@ impl Figure<'_> {
     }
 
     /// On the back as high as the rules ask (25 to 35 cm), half as high on the chest.
-    fn number(&self, number: u8, spine: &dyn Fn(f32) -> Vec3, bars: &mut Vec<Bar>) {
+    fn number(&self, spine: &dyn Fn(f32) -> Vec3, bars: &mut Vec<Bar>) {
+        let Some(number) = self.member.number.filter(|_| self.scale > READABLE) else { return };
         let from_behind = self.facing() < 0.0;
         // Nearly edge-on, strokes would only smear.
         if self.facing().abs() < 0.3 {

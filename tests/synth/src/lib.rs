@@ -34,4 +34,4 @@ pub use feed::Directing;
 pub use frame::Yuv420Frame;
 pub use generate::{Filming, GeneratedRecording, MatchOptions, generate_match, render_frame};
 pub use testcard::{read_testcard, testcard};
-pub use truth::{FrameTruth, Truth};
+pub use truth::{FrameTruth, Print, Truth};

@@ -185,6 +185,17 @@ impl Canvas {
         if drawn == 0 { 0.0 } else { self.left[usize::from(who)] as f32 / drawn as f32 }
     }
 
+    /// Whether the picture shows the point and nobody but `who` was drawn over it.
+    #[must_use]
+    pub fn shows(&self, (x, y): (f32, f32), who: u8) -> bool {
+        let (width, height) = (self.frame.width as f32, self.frame.height as f32);
+        if !(0.0..width).contains(&x) || !(0.0..height).contains(&y) {
+            return false;
+        }
+        let owner = self.owner.get(y as usize / 2 * (self.frame.width as usize / 2) + x as usize / 2);
+        owner.is_some_and(|owner| *owner == who || *owner == NOBODY)
+    }
+
     /// Draws one bar for `who`.
     pub fn draw(&mut self, bar: &Bar, who: u8) {
         self.draw_luma(bar);
@@ -300,6 +311,8 @@ mod tests {
         canvas.draw(&bar(30.0, 1.0), NOBODY);
         assert_eq!(canvas.unhidden(1), 0.0);
         assert_eq!(canvas.unhidden(9), 0.0, "somebody who was never drawn");
+        assert!(canvas.shows((38.0, 40.0), 2) && !canvas.shows((38.0, 40.0), 1));
+        assert!(canvas.shows((100.0, 5.0), 1) && !canvas.shows((128.0, 5.0), 1) && !canvas.shows((9.0, -0.1), 1));
     }
 
     #[test]

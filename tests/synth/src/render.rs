@@ -13,7 +13,7 @@ use crate::{
     raster::{Bar, Canvas, Ink, NOBODY, grain_table},
     scene::{BALL_RADIUS, Ball},
     stadium::Stadium,
-    truth::{FrameTruth, Truth, rounded},
+    truth::{FrameTruth, Print, Truth, rounded},
 };
 
 /// Smallest diameter of a drawn ball in a picture 1280 wide, of cameras that follow it and of fixed ones: bloom and
@@ -94,7 +94,11 @@ impl Renderer {
         seen.sort_by_key(|(_, id, _)| *id);
         let objects = seen.into_iter().filter_map(|(i, id, bounds)| {
             let place = people.get(i).map_or_else(|| shot.scene.ball.pos.ground(), |p| p.pos);
-            self.truth(i, id, bounds, [place.x, place.y], camera, canvas)
+            let mut truth = self.truth(i, id, bounds, [place.x, place.y], camera, canvas)?;
+            if let (Some(member), Some(person)) = (self.cast.members.get(i), people.get(i)) {
+                truth.print = print(&body::number(member, person, camera), id, canvas);
+            }
+            Some(truth)
         });
         FrameTruth {
             frame: shot.frame,
@@ -127,6 +131,7 @@ impl Renderer {
             number: member.and_then(|m| m.number),
             bounds: [left, top, right - left, bottom - top].map(|v| rounded(v, 10.0)),
             visible,
+            print: None,
             pitch: pitch.map(|v| rounded(v, 100.0)),
         })
     }
@@ -206,6 +211,18 @@ impl BallView {
 /// Left, top, right, bottom around all of `bars`; none for somebody behind the camera.
 fn joint_bounds(bars: &[Bar]) -> Option<[f32; 4]> {
     bars.iter().map(Bar::bounds).reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])])
+}
+
+/// What can be seen of a number's strokes: five points of each say.
+fn print(strokes: &[Bar], id: u8, canvas: &Canvas) -> Option<Print> {
+    let [left, top, right, bottom] = joint_bounds(strokes)?;
+    let points = strokes.iter().flat_map(|bar| {
+        let ((x0, y0), (x1, y1)) = (bar.from, bar.to);
+        (0..5).map(move |i| i as f32 / 4.0).map(move |part| (x0 + (x1 - x0) * part, y0 + (y1 - y0) * part))
+    });
+    let shown = points.filter(|point| canvas.shows(*point, id)).count();
+    let visible = rounded(shown as f32 / (5 * strokes.len()) as f32, 100.0);
+    Some(Print { bounds: [left, top, right - left, bottom - top].map(|v| rounded(v, 10.0)), visible })
 }
 
 fn clip([left, top, right, bottom]: [f32; 4], camera: &Camera) -> Option<[f32; 4]> {

@@ -22,8 +22,21 @@ pub struct Truth {
     pub bounds: [f32; 4],
     /// Share of the whole object that is neither outside the picture nor behind something, 0 to 1.
     pub visible: f32,
+    /// The number as it is drawn, for those who turn it to the camera.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub print: Option<Print>,
     /// Metres from the centre spot: along the pitch (to the right of the main camera), across it (away from it).
     pub pitch: [f32; 2],
+}
+
+/// A shirt number in the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Print {
+    /// Left, top, width, height in pixels, not clipped: the number, not the shirt.
+    #[serde(rename = "box")]
+    pub bounds: [f32; 4],
+    /// Share of its strokes that is neither outside the picture nor behind somebody else, 0 to 1.
+    pub visible: f32,
 }
 
 /// One frame.

@@ -126,6 +126,32 @@ fn truth_has_a_line_for_every_frame_and_boxes_inside_the_picture() {
 }
 
 #[test]
+fn a_number_is_printed_on_the_shirt_of_whoever_turns_it_to_the_camera() {
+    let options = MatchOptions::new("m", 11, 1280, 720);
+    let (mut printed, mut edge_on, mut hidden) = (0, 0, 0);
+    for frame in (0..400).step_by(40) {
+        let (_, truth) = render_frame(&options, 1, Post::Main, frame).unwrap();
+        for object in truth.objects {
+            let Some(print) = object.print else {
+                edge_on += u32::from(object.number.is_some());
+                continue;
+            };
+            assert!(object.number.is_some() && (0.0..=1.0).contains(&print.visible), "{object:?}");
+            hidden += u32::from(print.visible < 0.9);
+            if object.visible == 1.0 {
+                let [x, y, w, h] = object.bounds;
+                let [left, top, width, height] = print.bounds;
+                assert!((x..x + w).contains(&(left + width / 2.0)), "{object:?}");
+                assert!(top > y + 0.1 * h && top + height < y + 0.55 * h, "{object:?}");
+                assert_eq!(print.visible, 1.0, "{object:?}");
+                printed += 1;
+            }
+        }
+    }
+    assert!(printed > 50 && edge_on > 5 && hidden > 2, "{printed} whole, {edge_on} edge-on, {hidden} hidden");
+}
+
+#[test]
 fn people_stand_where_the_homography_says_and_are_as_tall_as_promised() {
     let options = MatchOptions::new("m", 11, 1280, 720);
     let mut heights = Vec::new();
