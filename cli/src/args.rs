@@ -71,6 +71,9 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
+    /// Scores results against ground truth: detections, tracks and identities.
+    #[command(after_help = EVAL_HELP)]
+    Eval(EvalArgs),
     /// Prints the JSON schema of a file that fulltime reads.
     Schema { file: SchemaOf },
 }
@@ -88,6 +91,7 @@ impl Command {
             Self::Priority(a) => a.control.json,
             Self::Rebuild(a) => a.json,
             Self::Results(a) => a.json,
+            Self::Eval(a) => a.json,
             Self::Schema { .. } => false,
         }
     }
@@ -299,6 +303,44 @@ pub struct ResultsArgs {
     /// Prints the manifest's URL and content as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+const EVAL_HELP: &str = "\
+Examples:
+  fulltime eval --ground-truth gt.txt --results res.txt --json
+  fulltime eval --ground-truth mot15/ --results results/
+
+Figures and their conventions are those of TrackEval 1.3.0 (HOTA, CLEAR MOT, identity) and
+pycocotools (AP, AR); shares are 0 to 1. With --json one object: HOTA, IDF1, MOTA, FP, FN, IDSW and
+their parts of everything together, and of each recording below `sequences`.";
+
+#[derive(Debug, Clone, Args)]
+pub struct EvalArgs {
+    /// What is really there: a file, or a folder with one a recording
+    #[arg(long, value_name = "PATH")]
+    pub ground_truth: String,
+    /// What was found: a file, or a folder with one a recording
+    #[arg(long, value_name = "PATH")]
+    pub results: String,
+    /// What the ground truth leaves out of scoring
+    #[arg(long, value_enum, default_value_t)]
+    pub benchmark: Benchmark,
+    /// Prints one JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Benchmark {
+    /// mot17 where the ground truth has its classes, otherwise plain
+    #[default]
+    Auto,
+    /// Everything is one class (MOT15, SportsMOT)
+    Plain,
+    /// Only class 1 counts, results on static people, reflections and the like are left out (MOT16, MOT17)
+    Mot17,
+    /// As mot17, and results on vehicles are left out
+    Mot20,
 }
 
 #[cfg(test)]

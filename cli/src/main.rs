@@ -8,6 +8,7 @@ mod args;
 mod broker;
 mod document;
 mod end;
+mod evaluate;
 mod follow;
 mod job;
 mod parts;
@@ -16,6 +17,7 @@ mod remote;
 mod results;
 mod run;
 mod screen;
+mod sources;
 mod text;
 
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Priority(args) => remote::priority(args).await,
         Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Results(args) => results::results(args).await,
+        Command::Eval(args) => evaluate::eval(args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)
