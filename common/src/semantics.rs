@@ -12,5 +12,5 @@ pub const PREPROCESS: u32 = 1;
 pub const POSTPROCESS: u32 = 1;
 /// Layout of shard tables, preview pictures and per-frame evidence.
 pub const SHARD: u32 = 2;
-/// Tracker, match tables, summary, match preview.
-pub const REDUCE: u32 = 1;
+/// Tracker, identity, match tables, summary, match preview.
+pub const REDUCE: u32 = 2;

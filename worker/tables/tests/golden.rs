@@ -54,6 +54,9 @@ fn published_tables_keep_their_bytes() {
             y: row.y,
             w: row.w,
             h: row.h,
+            duplicate_of: (row.frame % 50 == 1).then_some(row.frame as i32 - 1),
+            pitch_x: (row.class == 0).then_some(row.x / 8.0 - 40.0),
+            pitch_y: (row.class == 0).then_some(row.y / 8.0 - 22.5),
         })
         .unwrap();
     }
@@ -74,18 +77,33 @@ fn published_tables_keep_their_bytes() {
                 mean_score: 0.75,
                 mean_height: 24.25,
                 path_length: i as f32,
+                shot: 1 + i / 20,
+                player_id: (i % 5 != 0).then_some(i % 22),
+                read_number: (i % 3 == 0).then_some(i),
+                read_confidence: (i % 3 == 0).then_some(0.875),
+                distance: Some(i as f32 * 0.5),
+                top_speed: None,
             })
             .unwrap();
         players
             .push(Player {
                 player_id: i,
-                period: 1,
-                camera: "main".into(),
                 class: "player".into(),
-                visible: 3.6,
-                team: None,
+                team: Some(["A", "B"][(i % 2) as usize].into()),
+                team_confidence: Some(0.99),
                 number: (i % 2 == 0).then_some(i),
-                role: None,
+                number_confidence: (i % 2 == 0).then_some(0.95),
+                role: Some("player".into()),
+                role_confidence: Some(0.9),
+                name: None,
+                tracks: 3,
+                visible: 3.6,
+                first_period: 1,
+                first_us: i64::from(i) * 40_000,
+                last_period: 2,
+                last_us: i64::from(i) * 80_000,
+                distance: Some(i as f32),
+                top_speed: Some(7.25),
             })
             .unwrap();
     }

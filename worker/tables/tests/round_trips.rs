@@ -32,13 +32,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn detection()(period: i32, camera in text(), frame: i32, t_us: i64, track_id in option::of(any::<i32>()), class in text(), x in pixels())
-        -> Detection { Detection { period, camera, frame, t_us, track_id, class, score: 0.5, x, y: 1.0, w: 2.0, h: 3.0 } }
+    fn detection()(period: i32, camera in text(), frame: i32, t_us: i64, track_id in option::of(any::<i32>()), class in text(), x in pixels(), pitch_x in option::of(pixels()))
+        -> Detection { Detection { period, camera, frame, t_us, track_id, class, score: 0.5, x, pitch_x, ..Detection::default() } }
 }
 
 prop_compose! {
-    fn player()(player_id: i32, camera in text(), visible in 0.0f64..1e5, team in option::of(text()), number in option::of(0i32..100))
-        -> Player { Player { player_id, period: 1, camera, class: "player".into(), visible, team, number, role: None } }
+    fn player()(player_id: i32, class in text(), visible in 0.0f64..1e5, team in option::of(text()), number in option::of(0i32..100))
+        -> Player { Player { player_id, class, visible, team, number, ..Player::default() } }
 }
 
 proptest! {
@@ -87,7 +87,7 @@ fn an_empty_table_is_a_table() {
     let bytes = written::<Track>(&[]);
     assert_eq!(Reader::<Track>::new(bytes.clone()).unwrap().count(), 0);
     let head = show::preview_rows(bytes, 3).unwrap();
-    assert_eq!((head.columns.len(), head.rows.len(), head.total), (12, 0, 0));
+    assert_eq!((head.columns.len(), head.rows.len(), head.total), (18, 0, 0));
 }
 
 #[test]
@@ -104,19 +104,7 @@ fn the_wrong_table_is_refused_by_column() {
     let error = shard::read_frames(shard::write_detections(&[ball(1)]).unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "table `shard-frames` has no column `content_hash`");
 
-    let published = written(&[Detection {
-        period: 1,
-        camera: "main".into(),
-        frame: 1,
-        t_us: 0,
-        track_id: None,
-        class: "ball".into(),
-        score: 0.5,
-        x: 0.0,
-        y: 0.0,
-        w: 0.0,
-        h: 0.0,
-    }]);
+    let published = written(&[Detection { class: "ball".into(), ..Detection::default() }]);
     let error = shard::read_detections(published).unwrap_err();
     assert_eq!(error.to_string(), "column `frame` of table `shard-detections` is Int32, not UInt32");
 }
@@ -134,30 +122,10 @@ fn bytes_that_are_no_table_are_poison() {
 
 #[test]
 fn the_head_of_a_table_reads_well() {
-    let players = [
-        Player {
-            player_id: 1,
-            period: 2,
-            camera: "main".into(),
-            class: "player".into(),
-            visible: 12.345,
-            team: None,
-            number: Some(7),
-            role: None,
-        },
-        Player {
-            player_id: 2,
-            period: 2,
-            camera: "main".into(),
-            class: "referee".into(),
-            visible: 0.2,
-            team: None,
-            number: None,
-            role: None,
-        },
-    ];
+    let somebody = Player { player_id: 1, class: "player".into(), visible: 12.345, ..Player::default() };
+    let players = [Player { number: Some(7), ..somebody.clone() }, Player { player_id: 2, ..somebody }];
     let head = show::preview_rows(written(&players), 1).unwrap();
-    assert_eq!(head.columns, ["player_id", "period", "camera", "class", "visible", "team", "number", "role"]);
-    assert_eq!(head.rows, [["1", "2", "main", "player", "12.35", "", "7", ""]]);
+    assert_eq!(head.columns[..6], ["player_id", "class", "team", "team_confidence", "number", "number_confidence"]);
+    assert_eq!(head.rows[0][..6], ["1", "player", "", "", "7", ""]);
     assert_eq!(head.total, 2);
 }
