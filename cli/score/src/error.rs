@@ -22,3 +22,18 @@ pub enum FormatError {
     #[error("line {line}: identity {id} is already in frame {frame}")]
     Twice { line: usize, frame: u32, id: i64 },
 }
+
+/// Truth and results that cannot be scored against each other.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ScoreError {
+    #[error("frame {frame} of {whose} has an object without identity")]
+    NoIdentity { whose: &'static str, frame: u32 },
+    #[error("frame {frame} of {whose} has identity {id} twice")]
+    Twice { whose: &'static str, frame: u32, id: i64 },
+    #[error("frame {frame} of the ground truth has an object of {}, which the rules do not know", class_name(*class))]
+    Class { frame: u32, class: Option<i32> },
+}
+
+fn class_name(class: Option<i32>) -> String {
+    class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
+}

@@ -16,21 +16,24 @@ impl Rect {
         self.w * self.h
     }
 
-    /// Area of what both cover.
-    #[must_use]
-    pub fn overlap(&self, other: &Self) -> f64 {
-        let w = (self.x + self.w).min(other.x + other.w) - self.x.max(other.x);
-        let h = (self.y + self.h).min(other.y + other.h) - self.y.max(other.y);
-        w.max(0.0) * h.max(0.0)
-    }
-
-    /// Intersection over union, 0 to 1; 0 where both are empty.
+    /// Intersection over union, 0 to 1; 0 where either has no area. Worked out from the corners, as `TrackEval` does it:
+    /// where an overlap is exactly a threshold, the last bit decides.
     #[must_use]
     pub fn iou(&self, other: &Self) -> f64 {
-        let both = self.overlap(other);
-        let any = self.area() + other.area() - both;
-        // Boxes without area overlap nothing, the same box without area included.
-        if any > f64::EPSILON { both / any } else { 0.0 }
+        let (right, below) = (self.x + self.w, self.y + self.h);
+        let (other_right, other_below) = (other.x + other.w, other.y + other.h);
+        let w = right.min(other_right) - self.x.max(other.x);
+        let h = below.min(other_below) - self.y.max(other.y);
+        if w <= 0.0 || h <= 0.0 {
+            return 0.0;
+        }
+        let area = (right - self.x) * (below - self.y);
+        let other_area = (other_right - other.x) * (other_below - other.y);
+        if area <= f64::EPSILON || other_area <= f64::EPSILON {
+            return 0.0;
+        }
+        let both = w * h;
+        both / (area + other_area - both)
     }
 
     /// Middle of the lower edge: where a person stands.
