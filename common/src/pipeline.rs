@@ -93,6 +93,12 @@ pub struct Track {
     pub lost_seconds: f64,
     /// Tracks seen for less are not reported.
     pub min_seconds: f64,
+    /// Tracks of one object are joined over holes up to so long, where the motion of both ends speaks for it. 0 joins
+    /// nothing.
+    pub link_seconds: f64,
+    /// Holes up to so long are filled with boxes by `fulltime track` and exports that want one in every frame. The match
+    /// tables always keep what was detected.
+    pub fill_seconds: f64,
 }
 
 impl Default for Preview {
@@ -103,7 +109,15 @@ impl Default for Preview {
 
 impl Default for Track {
     fn default() -> Self {
-        Self { start_score: 0.5, high_score: 0.4, match_iou: 0.2, lost_seconds: 1.0, min_seconds: 0.2 }
+        Self {
+            start_score: 0.5,
+            high_score: 0.4,
+            match_iou: 0.2,
+            lost_seconds: 1.0,
+            min_seconds: 0.2,
+            link_seconds: 10.0,
+            fill_seconds: 1.5,
+        }
     }
 }
 

@@ -115,6 +115,8 @@ fn check_settings(file: &PipelineFile, manifest: &Manifest) -> Result<(), Fault>
     within(&["track", "high_score"], file.track.high_score.into(), 0.0, 1.0)?;
     within(&["track", "match_iou"], file.track.match_iou.into(), 0.0, 1.0)?;
     within(&["track", "lost_seconds"], file.track.lost_seconds, 0.0, 3600.0)?;
+    within(&["track", "link_seconds"], file.track.link_seconds, 0.0, 3600.0)?;
+    within(&["track", "fill_seconds"], file.track.fill_seconds, 0.0, 3600.0)?;
     within(&["track", "min_seconds"], file.track.min_seconds, 0.0, 3600.0)
 }
 
