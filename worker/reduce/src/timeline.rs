@@ -264,6 +264,7 @@ impl Recording<'_, '_> {
                 y: row.y,
                 w: row.w,
                 h: row.h,
+                ..Detection::default()
             })?;
         }
         if let Some(jpeg) = waiting.preview {
@@ -312,17 +313,21 @@ impl Recording<'_, '_> {
             mean_score: (sums.score / seen) as f32,
             mean_height: (sums.height / seen) as f32,
             path_length: sums.path as f32,
+            shot: 1,
+            player_id: PEOPLE.contains(&&*class).then_some(track_id),
+            ..Track::default()
         })?;
         if PEOPLE.contains(&&*class) {
             self.timeline.players.push(Player {
                 player_id: track_id,
-                period,
-                camera: Arc::clone(camera),
                 class,
+                tracks: 1,
                 visible: if self.fps > 0.0 { seen * f64::from(self.every) / self.fps } else { 0.0 },
-                team: None,
-                number: None,
-                role: None,
+                first_period: period,
+                first_us: self.time_us(sums.first),
+                last_period: period,
+                last_us: self.time_us(sums.last),
+                ..Player::default()
             })?;
         }
         Ok(())
