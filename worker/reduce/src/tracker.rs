@@ -16,8 +16,10 @@ mod camera;
 mod interpolate;
 mod link;
 mod motion;
+mod smooth;
 mod tracklet;
 mod tuning;
+mod whole;
 
 use fulltime_common::pipeline::Track as Settings;
 
@@ -26,8 +28,10 @@ pub use camera::{CameraMotion, CameraPath};
 pub use interpolate::interpolate;
 pub use link::{link, link_tuned};
 pub use motion::{Bounds, Motion, Noise};
+pub use smooth::smooth;
 pub use tracklet::Tracklet;
 pub use tuning::Tuning;
+pub use whole::{Followed, Object, Sighting, follow};
 
 use tracklet::Growing;
 
@@ -66,6 +70,8 @@ struct Live {
     last: u32,
     /// As of frame `last`, in the pixels of frame `last`.
     motion: Motion,
+    /// In frame `last`.
+    seen: Bounds,
     story: Growing,
 }
 
@@ -87,6 +93,10 @@ pub struct Tracker {
     live: Vec<Live>,
     fates: Vec<Fate>,
     camera: CameraPath,
+    /// What the picture does per frame if it goes on, in pixels; only where the caller does not say.
+    drift: (f64, f64),
+    /// The last frame that was stepped, unless there was a cut since.
+    stepped: Option<u32>,
     tracklets: Vec<Tracklet>,
 }
 
@@ -111,6 +121,8 @@ impl Tracker {
             live: Vec::new(),
             fates: Vec::new(),
             camera: CameraPath::default(),
+            drift: (0.0, 0.0),
+            stepped: None,
             tracklets: Vec::new(),
         }
     }
@@ -120,10 +132,11 @@ impl Tracker {
         self.fates.get(serial as usize).copied().unwrap_or(Fate::Dropped)
     }
 
-    /// The next frame shows another scene: all tracks end here.
-    pub fn cut(&mut self, frame: u32) {
+    /// The next frame to be stepped shows another scene: all tracks end here.
+    pub fn cut(&mut self) {
         self.end_all();
-        self.camera.push(frame, None);
+        self.drift = (0.0, 0.0);
+        self.stepped = None;
     }
 
     /// Takes the detections of a frame; frames must ascend. Returns the track of each detection.
@@ -132,14 +145,15 @@ impl Tracker {
     pub fn step(&mut self, frame: u32, seen: &[Observation], motion: Option<&CameraMotion>) -> Vec<Option<Serial>> {
         self.retire(frame);
         let mut track_of = vec![None; seen.len()];
-        let guess = motion.copied().unwrap_or_else(|| self.expected_motion());
-        self.camera.push(frame, Some(&guess));
+        let mut guess = motion.copied().unwrap_or_else(|| self.expected_motion(frame));
+        self.camera.push(frame, self.stepped.map(|_| &guess));
         if seen.is_empty() {
+            self.stepped = Some(frame);
             return track_of;
         }
         let mut foreseen: Vec<Motion> = self.live.iter().map(|track| self.foresee(track, frame)).collect();
         if motion.is_none() {
-            self.read_motion(frame, seen, &mut foreseen);
+            self.read_motion(frame, seen, &mut guess, &mut foreseen);
         }
         let mut matched: Vec<Option<usize>> = vec![None; self.live.len()];
 
@@ -173,11 +187,15 @@ impl Tracker {
             }
         }
 
+        if motion.is_none() {
+            self.settle_motion(frame, seen, &matched, &guess, &mut foreseen);
+        }
         for (row, column) in matched.into_iter().enumerate() {
             if let Some(column) = column {
                 let track = &mut self.live[row];
                 track.motion = foreseen[row].correct(&seen[column].bounds, &self.tuning.noise);
                 track.last = frame;
+                track.seen = seen[column].bounds;
                 track.story.add(frame, &seen[column]);
                 if track.last - track.first >= self.least {
                     self.fates[track.serial as usize] = Fate::Reported;
@@ -189,6 +207,7 @@ impl Tracker {
                 *track = Some(self.start(frame, observation));
             }
         }
+        self.stepped = Some(frame);
         track_of
     }
 
@@ -209,12 +228,17 @@ impl Tracker {
         &self.camera
     }
 
+    #[must_use]
+    pub fn into_camera(self) -> CameraPath {
+        self.camera
+    }
+
     fn start(&mut self, frame: u32, seen: &Observation) -> Serial {
         let serial = self.fates.len() as Serial;
         self.fates.push(if self.least == 0 { Fate::Reported } else { Fate::Open });
         let motion = Motion::new(&seen.bounds, &self.tuning.noise);
         let story = Growing::new(frame, seen);
-        self.live.push(Live { serial, class: seen.class, first: frame, last: frame, motion, story });
+        self.live.push(Live { serial, class: seen.class, first: frame, last: frame, motion, seen: seen.bounds, story });
         serial
     }
 
@@ -242,7 +266,7 @@ impl Tracker {
         match *fate {
             Fate::Open => *fate = Fate::Dropped,
             Fate::Reported => {
-                let Live { serial, class, first, last, motion, story } = track;
+                let Live { serial, class, first, last, motion, story, .. } = track;
                 let back = story.backwards(&self.camera, self.fps, &self.tuning.noise);
                 let (seen, score) = (story.seen, story.score);
                 self.tracklets.push(Tracklet { serial, class, first, last, seen, score, start: back, end: motion });
@@ -252,13 +276,13 @@ impl Tracker {
     }
 
     /// How the camera will move if it goes on as it did.
-    fn expected_motion(&self) -> CameraMotion {
-        let last = self.camera.latest().unwrap_or(CameraMotion::STILL);
-        CameraMotion::shift(last.x0 * self.tuning.camera_inertia, last.y0 * self.tuning.camera_inertia)
+    fn expected_motion(&self, frame: u32) -> CameraMotion {
+        let frames = self.stepped.map_or(1.0, |last| f64::from(frame - last).min(f64::from(self.recent)));
+        CameraMotion::shift(self.drift.0 * frames, self.drift.1 * frames)
     }
 
-    /// Adds to the expected motion what all tracks have in common.
-    fn read_motion(&mut self, frame: u32, seen: &[Observation], foreseen: &mut [Motion]) {
+    /// Adds to the expected motion what all tracks need to meet the detections.
+    fn read_motion(&mut self, frame: u32, seen: &[Observation], guess: &mut CameraMotion, foreseen: &mut [Motion]) {
         let known = |track: &&Live| frame - track.last <= self.recent.max(2);
         let mut tracks = Vec::with_capacity(self.live.len());
         tracks.extend(self.live.iter().zip(&*foreseen).filter(|(t, _)| known(t)).map(|(_, motion)| motion.bounds()));
@@ -266,9 +290,41 @@ impl Tracker {
         let boxes: Vec<Bounds> = seen.iter().filter(strong).map(|o| o.bounds).collect();
         if let Some((x, y)) = camera::common_shift(&tracks, &boxes) {
             let shift = CameraMotion::shift(x, y);
-            self.camera.amend(&shift);
+            *guess = guess.then(&shift);
+            self.camera.amend(guess);
             foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
         }
+    }
+
+    /// Now that it is known who is who: what did the picture do since the last frame?
+    fn settle_motion(
+        &mut self,
+        frame: u32,
+        seen: &[Observation],
+        matched: &[Option<usize>],
+        guess: &CameraMotion,
+        foreseen: &mut [Motion],
+    ) {
+        let Some(stepped) = self.stepped else { return };
+        let mut moves = Vec::with_capacity(matched.len());
+        for (track, column) in self.live.iter().zip(matched) {
+            if let Some(column) = column
+                && frame - track.last <= self.recent
+                && let Some(camera) = self.camera.between(track.last, stepped)
+            {
+                let (then, now) = (track.seen, &seen[*column].bounds);
+                let (x, y) = camera.point(then.cx, then.cy);
+                moves.push((now.cx - x, now.cy - y, now.h));
+            }
+        }
+        let (x, y) =
+            camera::mean_shift(&moves, self.tuning.camera_doubt, self.tuning.camera_spread).unwrap_or_default();
+        self.camera.amend(&CameraMotion::shift(x, y));
+        let shift = CameraMotion::shift(x - guess.x0, y - guess.y0);
+        foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
+        let (frames, inertia) = (f64::from(frame - stepped), self.tuning.camera_inertia);
+        self.drift.0 = self.drift.0 * inertia + x / frames * (1.0 - inertia);
+        self.drift.1 = self.drift.1 * inertia + y / frames * (1.0 - inertia);
     }
 
     fn alike(&self, foreseen: &Motion, seen: &Observation) -> f64 {

@@ -20,6 +20,9 @@ use super::{
 /// Holes up to so long, in seconds, are closed first.
 const SHORT_SECONDS: f64 = 1.0;
 
+/// However badly the sizes fit, it is no more than so many nats: an occluded box may be half of one.
+const WORST_SIZE: f64 = 6.0;
+
 /// The group of each tracklet (by serial, as [`super::Tracker::tracklets`] gives them); groups count from 0 in the order
 /// of their first tracklet, and no two tracklets of a group share a frame.
 ///
@@ -118,12 +121,12 @@ fn worth(a: &Tracklet, b: &Tracklet, camera: &CameraPath, tuning: &Tuning, fps: 
     let forwards = surprise(&a.end, &b.start, &there, seconds, tuning);
     let backwards = surprise(&b.start, &a.end, &back, seconds, tuning);
     let (ha, hb) = (a.end.bounds().h * there.scale(), b.start.bounds().h);
-    let ratio = if ha > hb { ha / hb } else { hb / ha } - 1.0;
-    let size = ratio * ratio / (2.0 * 0.15 * 0.15);
-    Some(tuning.link_prior - (forwards + backwards) / 2.0 - size.min(8.0) - tuning.link_per_second * seconds)
+    let ratio = (if ha > hb { ha / hb } else { hb / ha } - 1.0) / tuning.link_size;
+    let size = (ratio * ratio / 2.0).min(WORST_SIZE);
+    Some(tuning.link_prior - (forwards + backwards) / 2.0 - size - tuning.link_per_second * seconds)
 }
 
-/// How badly the moved end meets the other one.
+/// How badly the moved end meets the other one: minus the logarithm of a normal density, in heights.
 fn surprise(from: &Motion, to: &Motion, camera: &CameraMotion, seconds: f64, tuning: &Tuning) -> f64 {
     // A speed is forgotten by and by: x(t) = v t / (1 + t / memory).
     let effective = seconds / (1.0 + seconds / tuning.link_memory);
@@ -131,13 +134,42 @@ fn surprise(from: &Motion, to: &Motion, camera: &CameraMotion, seconds: f64, tun
     let (a, b) = (from.bounds(), to.bounds());
     let (vx, vy) = from.speed();
     let (x, y) = camera.point(a.cx + vx * steps, a.cy + vy * steps);
-    let scale = camera.scale();
+    let square = |value: f64| value * value;
+    let spread =
+        square(tuning.link_spread) + square(tuning.link_drift) * seconds + square(tuning.link_turn * effective);
     let h = b.h.max(1.0);
-    let ((ax, ay), (bx, by)) = (from.variance(), to.variance());
-    let (sx, sy) = from.speed_variance();
-    let spread = (tuning.link_drift * seconds + tuning.link_turn * effective * effective) * h * h;
-    let var = |own: f64, speed: f64, other: f64| (own + speed * steps * steps) * scale * scale + other + spread;
-    let (dx, dy) = (x - b.cx, y - b.cy);
-    let (var_x, var_y) = (var(ax, sx, bx), var(ay, sy, by));
-    dx * dx / (2.0 * var_x) + dy * dy / (2.0 * var_y)
+    let scale = camera.scale() / h;
+    let ((ax, ay), (bx, by), (sx, sy)) = (from.variance(), to.variance(), from.speed_variance());
+    let axis = |away: f64, own: f64, speed: f64, other: f64, spread: f64| {
+        let var = (own + speed * steps * steps) * scale * scale + other / (h * h) + spread;
+        square(away / h) / (2.0 * var) + ln(var) / 2.0
+    };
+    axis(x - b.cx, ax, sx, bx, spread) + axis(y - b.cy, ay, sy, by, spread * square(tuning.link_upright))
+}
+
+/// The natural logarithm of a positive, normal number, the same on every machine: that of libm differs between versions.
+fn ln(value: f64) -> f64 {
+    let bits = value.to_bits();
+    let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
+    let mantissa = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
+    // ln m = 2 artanh((m - 1) / (m + 1)); about the middle of 1 and 2 the series converges fast.
+    let ratio = (mantissa / std::f64::consts::SQRT_2 - 1.0) / (mantissa / std::f64::consts::SQRT_2 + 1.0);
+    let square = ratio * ratio;
+    let mut sum = 0.0;
+    for n in (0..9).rev() {
+        sum = sum * square + 1.0 / f64::from(2 * n + 1);
+    }
+    2.0 * ratio * sum + (f64::from(exponent) + 0.5) * std::f64::consts::LN_2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logarithm() {
+        for value in [1e-12, 0.3, 0.999, 1.0, 1.5, 2.0, 7.0, 12345.678] {
+            assert!((ln(value) - f64::ln(value)).abs() < 1e-12, "ln {value}");
+        }
+    }
 }
