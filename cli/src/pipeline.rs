@@ -93,7 +93,7 @@ pub fn load(path: &Path) -> Result<Loaded, PipelineError> {
     manifest.file.path = manifest.file.path.file_name().map(PathBuf::from).unwrap_or_default();
     let settings = check::canonical(file.detect.settings, &manifest);
     let detect = Detect { model: manifest, settings };
-    Ok(Loaded { pipeline: Pipeline { name: file.name, detect, preview: file.preview, track: file.track }, weights })
+    Ok(Loaded { pipeline: Pipeline { name: file.name, detect, preview: file.preview, track: file.track, identify: file.identify }, weights })
 }
 
 fn weights(document: &Document, manifest: &Manifest) -> Result<Bytes, PipelineError> {

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, semantics};
 
+mod identify;
+
+pub use identify::Identify;
+
 /// A pipeline file (TOML).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +23,8 @@ pub struct PipelineFile {
     pub preview: Preview,
     #[serde(default)]
     pub track: Track,
+    #[serde(default)]
+    pub identify: Identify,
 }
 
 /// `[detect]` of a pipeline file.
@@ -232,6 +238,8 @@ pub struct Pipeline {
     pub detect: Detect,
     pub preview: Preview,
     pub track: Track,
+    #[serde(default)]
+    pub identify: Identify,
 }
 
 /// The detector: model by content, and how it is applied.
@@ -266,7 +274,7 @@ impl Pipeline {
     /// Digest of what the reduce computes.
     #[must_use]
     pub fn reduce_digest(&self) -> Digest {
-        Digest::of_json(&("reduce", semantics::REDUCE, &self.track))
+        Digest::of_json(&("reduce", semantics::REDUCE, &self.track, &self.identify))
     }
 
     /// Models to fetch before work: sha256 of each.

@@ -80,6 +80,7 @@ impl Ground {
             detect: Detect { model: manifest, settings },
             preview: fulltime_common::pipeline::Preview { every_seconds: 1.0, width: 160 },
             track: fulltime_common::pipeline::Track::default(),
+            identify: Default::default(),
         };
         Self { dir, bus, events, store, engine: "sim", pipeline, program: None, flags: Vec::new() }
     }
