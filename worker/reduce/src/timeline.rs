@@ -192,7 +192,7 @@ impl Recording<'_, '_> {
         }
         for (frame, (rows, preview)) in frames {
             let seen: Vec<Observation> = rows.iter().map(observation).collect();
-            let serials = self.tracker.step(frame, &seen);
+            let serials = self.tracker.step(frame, &seen, None);
             self.detections += rows.len() as u64;
             self.most = self.most.max(rows.len() as u32);
             self.waiting.push_back(Waiting { frame, rows: rows.iter().cloned().zip(serials).collect(), preview });
@@ -349,8 +349,8 @@ impl Recording<'_, '_> {
     }
 }
 
-fn observation(row: &DetectionRow) -> Observation {
+fn observation(row: &DetectionRow) -> Observation<'static> {
     let (w, h) = (f64::from(row.w), f64::from(row.h));
     let bounds = Bounds { cx: f64::from(row.x) + w / 2.0, cy: f64::from(row.y) + h / 2.0, w, h };
-    Observation { class: row.class, score: f64::from(row.score), bounds }
+    Observation { class: row.class, score: f64::from(row.score), bounds, look: None }
 }

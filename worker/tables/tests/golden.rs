@@ -5,7 +5,7 @@
 use fulltime_common::{Digest, plan::MatchId};
 use fulltime_tables::{
     matches::{self, Detection, Player, Track},
-    shard::{self, DetectionRow, FrameRow},
+    shard::{self, DescriptionRow, DetectionRow, FrameRow},
 };
 
 /// Row `i` of a table that is big enough to have several row groups.
@@ -31,10 +31,25 @@ fn shard_tables_keep_their_bytes() {
             content_hash: u64::from(frame).wrapping_mul(0x9E37_79B9_7F4A_7C15),
             luma: std::array::from_fn(|i| (i as u32 + frame) as u8),
             preview: (frame % 50 == 0).then(|| vec![frame as u8; 40]),
+            corners: vec![frame as u8; 40],
         })
         .collect();
-    let tables = [shard::write_detections(&detections()).unwrap(), shard::write_frames(&frames).unwrap()];
-    assert_eq!(tables.map(|bytes| Digest::of_bytes(&bytes).short()), ["00687211de13", "519bb6cabf4e"]);
+    let descriptions: Vec<_> = (0..2000u32)
+        .map(|i| DescriptionRow {
+            frame: i / 20 * 5,
+            detection: (i % 20) as u16,
+            look: (i % 3 > 0).then(|| (0..128).map(|n| (i * n) as u8).collect()),
+            kit: std::array::from_fn(|n| (i as usize % 20 * n) as u8),
+            numbers: (i % 2 == 0).then(|| vec![(i % 100) as u8, 200, 100, 55]),
+            sharpness: (i % 7) as f32 / 8.0,
+        })
+        .collect();
+    let tables = [
+        shard::write_detections(&detections()).unwrap(),
+        shard::write_frames(&frames).unwrap(),
+        shard::write_descriptions(&descriptions).unwrap(),
+    ];
+    assert_eq!(tables.map(|bytes| Digest::of_bytes(&bytes).short()), ["87778f5d8e8b", "d34fb93dade1", "fae2ba6026aa"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use fulltime_common::{Disposition, plan::MatchId};
 use fulltime_tables::{
     Reader, TableError,
     matches::{self, Detection, Player, Track},
-    shard::{self, DetectionRow, FrameRow},
+    shard::{self, DescriptionRow, DetectionRow, FrameRow},
     show,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -27,8 +27,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn frame_row()(frame: u32, content_hash: u64, luma in vec(any::<u8>(), 64), preview in option::of(vec(any::<u8>(), 0..200)))
-        -> FrameRow { FrameRow { frame, content_hash, luma: luma.try_into().unwrap(), preview } }
+    fn frame_row()(frame: u32, content_hash: u64, luma in vec(any::<u8>(), 64), preview in option::of(vec(any::<u8>(), 0..200)), corners in vec(any::<u8>(), 0..99))
+        -> FrameRow { FrameRow { frame, content_hash, luma: luma.try_into().unwrap(), preview, corners } }
+}
+
+prop_compose! {
+    fn description_row()(frame in 0u32..90, detection in 0u16..30, look in option::of(vec(any::<u8>(), 128)), kit in vec(any::<u8>(), 24), numbers in option::of(vec(any::<u8>(), 0..12)), sharpness in pixels())
+        -> DescriptionRow { DescriptionRow { frame, detection, look, kit: kit.try_into().unwrap(), numbers, sharpness } }
 }
 
 prop_compose! {
@@ -53,6 +58,13 @@ proptest! {
         rows.sort_by_key(|row| row.frame);
         rows.dedup_by_key(|row| row.frame);
         prop_assert_eq!(shard::read_frames(shard::write_frames(&rows).unwrap()).unwrap(), rows);
+    }
+
+    #[test]
+    fn shard_descriptions_come_back_as_they_were(mut rows in vec(description_row(), 0..90)) {
+        rows.sort_by_key(|row| (row.frame, row.detection));
+        rows.dedup_by_key(|row| (row.frame, row.detection));
+        prop_assert_eq!(shard::read_descriptions(shard::write_descriptions(&rows).unwrap()).unwrap(), rows);
     }
 
     #[test]
@@ -94,9 +106,14 @@ fn an_empty_table_is_a_table() {
 fn rows_out_of_order_are_refused() {
     let error = shard::write_detections(&[ball(7), ball(7), ball(3)]).unwrap_err();
     assert_eq!(error.to_string(), "rows of table `shard-detections` are not in order: `frame` goes from 7 to 3");
-    let frame = FrameRow { frame: 4, content_hash: 0, luma: [0; 64], preview: None };
+    let frame = FrameRow { frame: 4, content_hash: 0, luma: [0; 64], preview: None, corners: vec![] };
     let error = shard::write_frames(&[frame.clone(), frame]).unwrap_err();
     assert_eq!(error.to_string(), "rows of table `shard-frames` are not in order: `frame` goes from 4 to 4");
+    let of =
+        |frame, detection| DescriptionRow { frame, detection, look: None, kit: [0; 24], numbers: None, sharpness: 0.0 };
+    assert!(shard::write_descriptions(&[of(4, 2), of(5, 0), of(5, 1)]).is_ok());
+    let error = shard::write_descriptions(&[of(4, 2), of(4, 2)]).unwrap_err();
+    assert_eq!(error.to_string(), "rows of table `shard-descriptions` are not in order: `detection` goes from 2 to 2");
 }
 
 #[test]

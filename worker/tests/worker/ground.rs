@@ -78,6 +78,7 @@ impl Ground {
         let pipeline = Pipeline {
             name: "test".into(),
             detect: Detect { model: manifest, settings },
+            describe: None,
             preview: fulltime_common::pipeline::Preview { every_seconds: 1.0, width: 160 },
             track: fulltime_common::pipeline::Track::default(),
             identify: Default::default(),

@@ -107,6 +107,7 @@ impl World {
                 content_hash: u64::from(frame),
                 luma: [90; 64],
                 preview: frame.is_multiple_of(50).then(|| GRASS.clone()),
+                corners: Vec::new(),
             })
             .collect();
         let digest = shard.digest();
@@ -164,6 +165,7 @@ pub fn pipeline() -> Pipeline {
                 region: Vec::new(),
             },
         },
+        describe: None,
         preview: Preview::default(),
         track: Track::default(),
         identify: Default::default(),

@@ -1,0 +1,21 @@
+//! Scoring of detections, tracks and identities against ground truth, and the text formats that both come in. Pure: bytes
+//! in, figures or bytes out. Called by `fulltime eval`, `export` and `track`, by the benches and by `cargo xtask accuracy`.
+
+pub mod assignment;
+mod clear;
+pub mod comparison;
+mod error;
+mod hota;
+mod identity;
+pub mod mot;
+pub mod precision;
+mod rect;
+mod sequence;
+
+pub use clear::Clear;
+pub use comparison::{Comparison, Rules, by_box};
+pub use error::{FormatError, ScoreError};
+pub use hota::{ALPHAS, Hota, HotaFigures, alpha};
+pub use identity::Identity;
+pub use rect::Rect;
+pub use sequence::{Attributes, Object, Sequence};

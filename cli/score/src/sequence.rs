@@ -1,0 +1,88 @@
+//! What all formats are read into: the objects of one recording, frame by frame.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::rect::Rect;
+
+/// One object of one frame: something detected, something tracked, or something that is really there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Who it is over the frames; `None` for a plain detection.
+    pub id: Option<i64>,
+    /// `None` where a format knows places on the pitch only.
+    pub bounds: Option<Rect>,
+    /// Confidence of a detection; in ground truth 0 marks what does not count.
+    pub score: f64,
+    /// Class number of the format's own list.
+    pub class: Option<i32>,
+    /// Share that can be seen, 0 to 1.
+    pub visibility: Option<f64>,
+    /// Place in metres. On a pitch: from the centre spot along the touchline, across, up.
+    pub world: Option<[f64; 3]>,
+    /// Index into [`Sequence::attributes`].
+    pub attributes: Option<u32>,
+}
+
+impl Object {
+    /// A plain box.
+    #[must_use]
+    pub fn new(id: Option<i64>, bounds: Rect, score: f64) -> Self {
+        Self { id, bounds: Some(bounds), score, class: None, visibility: None, world: None, attributes: None }
+    }
+}
+
+/// What is known of a person. `None` is "unknown", which is an answer, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attributes {
+    pub role: Option<Arc<str>>,
+    pub team: Option<Arc<str>>,
+    pub number: Option<u32>,
+}
+
+/// The objects of one recording by frame, in the order in which they were given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sequence {
+    /// By frame number, as the format counts (MOTChallenge from 1). Frames without objects may be missing.
+    pub frames: BTreeMap<u32, Vec<Object>>,
+    /// Each once; objects refer to it by index.
+    pub attributes: Vec<Attributes>,
+}
+
+impl Sequence {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn push(&mut self, frame: u32, object: Object) {
+        self.frames.entry(frame).or_default().push(object);
+    }
+
+    /// Objects of a frame, none where the frame is missing.
+    #[must_use]
+    pub fn frame(&self, frame: u32) -> &[Object] {
+        self.frames.get(&frame).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every object with its frame, in order.
+    pub fn objects(&self) -> impl Iterator<Item = (u32, &Object)> {
+        self.frames.iter().flat_map(|(&frame, objects)| objects.iter().map(move |object| (frame, object)))
+    }
+
+    /// Objects of all frames.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.values().map(Vec::len).sum()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.values().all(Vec::is_empty)
+    }
+
+    /// What is known of this object's person.
+    #[must_use]
+    pub fn attributes_of(&self, object: &Object) -> Option<&Attributes> {
+        object.attributes.and_then(|index| self.attributes.get(index as usize))
+    }
+}
