@@ -9,6 +9,7 @@ mod broker;
 mod document;
 mod end;
 mod follow;
+mod given;
 mod job;
 mod parts;
 mod pipeline;
@@ -25,7 +26,9 @@ use fulltime_common::{
     Exit,
     error::Failure,
     pipeline::{Manifest, PipelineFile},
+    pitch::PitchFile,
     spec::JobSpec,
+    squads::Squads,
     telemetry,
 };
 
@@ -83,6 +86,8 @@ fn schema(file: SchemaOf) -> String {
         SchemaOf::Job => schemars::schema_for!(JobSpec),
         SchemaOf::Pipeline => schemars::schema_for!(PipelineFile),
         SchemaOf::Manifest => schemars::schema_for!(Manifest),
+        SchemaOf::Squads => schemars::schema_for!(Squads),
+        SchemaOf::Pitch => schemars::schema_for!(PitchFile),
     };
     format!("{:#}", schema.to_value())
 }
@@ -109,5 +114,7 @@ mod tests {
         assert!(schema(SchemaOf::Job).contains("shard_length"));
         assert!(schema(SchemaOf::Pipeline).contains("score_threshold"));
         assert!(schema(SchemaOf::Manifest).contains("sha256"));
+        assert!(schema(SchemaOf::Squads).contains("goalkeeper"));
+        assert!(schema(SchemaOf::Pitch).contains("homography"));
     }
 }

@@ -73,6 +73,7 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
         pipeline: job.pipeline,
         map: pipeline.map_digest(),
         reduce: pipeline.reduce_digest(),
+        given: Arc::new(job.given.clone()),
         matches: list.matches,
         revisions: revisions.clone(),
         generation,

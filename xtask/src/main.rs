@@ -42,7 +42,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Write the JSON schemas of job, pipeline and manifest files to `docs/schema/`.
+    /// Write the JSON schemas of job, pipeline, manifest, squads and pitch files to `docs/schema/`.
     Schema,
 }
 
@@ -133,7 +133,7 @@ fn schema() -> Outcome {
     let write =
         |cause: std::io::Error| Stop::new(5, format!("write {}: {cause}", folder.display()), "make it writable");
     std::fs::create_dir_all(&folder).map_err(write)?;
-    for name in ["job", "pipeline", "manifest"] {
+    for name in ["job", "pipeline", "manifest", "squads", "pitch"] {
         let output = Command::new(built("fulltime")).args(["schema", name]).output().map_err(write)?;
         std::fs::write(folder.join(format!("{name}.json")), output.stdout).map_err(write)?;
     }

@@ -5,8 +5,10 @@
 //! is what makes it exist. Its bytes depend on what the shards say, never on how the match was cut into shards.
 
 mod error;
+mod exact;
 mod feed;
 mod gaps;
+mod identity;
 mod picture;
 mod timeline;
 pub mod tracker;
