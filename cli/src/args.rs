@@ -105,6 +105,10 @@ pub enum SchemaOf {
     Pipeline,
     /// The manifest of a model
     Manifest,
+    /// The squads file that a job file names
+    Squads,
+    /// The pitch file that a job file names
+    Pitch,
 }
 
 /// What to do, as flags or as a file.

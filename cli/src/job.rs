@@ -16,6 +16,7 @@ use fulltime_coordinator::matching::{self, Listed};
 use crate::{
     args::JobArgs,
     document::{Document, DocumentError},
+    given::{self, GivenError},
     pipeline::{self, Loaded},
 };
 
@@ -28,6 +29,8 @@ pub enum JobError {
     BadName(String),
     #[error("read match table `{}`", file.display())]
     Table { file: PathBuf, source: csv::Error },
+    #[error(transparent)]
+    Given(#[from] GivenError),
     #[error("the job file names a template and a table")]
     TemplateAndTable,
     #[error("archive `{folder}` is not a folder")]
@@ -44,6 +47,7 @@ impl Explain for JobError {
     fn exit(&self) -> Exit {
         match self {
             Self::File(error) => error.exit(),
+            Self::Given(error) => error.exit(),
             Self::BadName(_) | Self::Table { .. } | Self::TemplateAndTable | Self::NoSuchJob { .. } => Exit::Usage,
             Self::NoArchive { .. } => Exit::Archive,
             Self::Archive { source, .. } => match source.exit() {
@@ -57,6 +61,7 @@ impl Explain for JobError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::File(error) => return error.hint(),
+            Self::Given(error) => return error.hint(),
             Self::Archive { source, .. } => return source.hint(),
             Self::NoArchive { .. } => "check the path; --archive takes the folder or URL that the recordings lie below",
             Self::BadName(_) => "use letters, digits and dashes, beginning with a letter or digit, up to 60",
@@ -175,6 +180,8 @@ impl Draft {
                 max_gpu_hours: None,
                 webhook: None,
                 matches: fulltime_common::spec::MatchRule { template: args.template.clone(), ..Default::default() },
+                squads: None,
+                pitch: None,
             };
             return Ok(Self { source: toml::to_string(&spec)?, spec, folder: PathBuf::new() });
         };
@@ -212,6 +219,7 @@ impl Draft {
             template: spec.matches.template.clone(),
             table: spec.matches.table.as_ref().map(|path| read_table(&self.folder.join(path))).transpose()?,
             unmatched: spec.matches.unmatched,
+            given: given::read(&self.folder, spec)?,
             priority: spec.priority,
             tenant: spec.tenant.clone(),
             max_gpu_hours: spec.max_gpu_hours,

@@ -10,6 +10,7 @@ mod document;
 mod end;
 mod evaluate;
 mod follow;
+mod given;
 mod job;
 mod parts;
 mod pipeline;
@@ -27,7 +28,9 @@ use fulltime_common::{
     Exit,
     error::Failure,
     pipeline::{Manifest, PipelineFile},
+    pitch::PitchFile,
     spec::JobSpec,
+    squads::Squads,
     telemetry,
 };
 
@@ -86,6 +89,8 @@ fn schema(file: SchemaOf) -> String {
         SchemaOf::Job => schemars::schema_for!(JobSpec),
         SchemaOf::Pipeline => schemars::schema_for!(PipelineFile),
         SchemaOf::Manifest => schemars::schema_for!(Manifest),
+        SchemaOf::Squads => schemars::schema_for!(Squads),
+        SchemaOf::Pitch => schemars::schema_for!(PitchFile),
     };
     format!("{:#}", schema.to_value())
 }
@@ -112,5 +117,7 @@ mod tests {
         assert!(schema(SchemaOf::Job).contains("shard_length"));
         assert!(schema(SchemaOf::Pipeline).contains("score_threshold"));
         assert!(schema(SchemaOf::Manifest).contains("sha256"));
+        assert!(schema(SchemaOf::Squads).contains("goalkeeper"));
+        assert!(schema(SchemaOf::Pitch).contains("homography"));
     }
 }

@@ -8,7 +8,7 @@ use fulltime_common::{
     Digest,
     error::{Exit, Explain},
     keys,
-    pipeline::{Detect, Manifest, Pipeline, PipelineFile},
+    pipeline::{Describe, Detect, Manifest, Pipeline, PipelineFile},
     store::{Store, StoreError},
 };
 
@@ -20,7 +20,8 @@ mod check;
 #[derive(Debug)]
 pub struct Loaded {
     pub pipeline: Pipeline,
-    pub weights: Bytes,
+    /// Of every model of the pipeline, in the order of its manifests.
+    pub weights: Vec<Bytes>,
 }
 
 /// Why a pipeline cannot be used.
@@ -75,25 +76,80 @@ pub fn load(path: &Path) -> Result<Loaded, PipelineError> {
     let document = Document::read("pipeline file", path).map_err(PipelineError::File)?;
     let file: PipelineFile = document.parse("pipeline file").map_err(PipelineError::File)?;
 
-    let manifest_path = document.folder().join(&file.detect.model);
-    let manifest_document = Document::read("model manifest", &manifest_path).map_err(PipelineError::Manifest)?;
-    let mut manifest: Manifest = manifest_document.parse("model manifest").map_err(PipelineError::Manifest)?;
-
-    if let Some(fault) = check::manifest(&manifest) {
-        let place = manifest_document.place(fault.keys);
-        return Err(PipelineError::ManifestSetting { place, key: fault.keys.join("."), why: fault.why });
+    let detector = Model::read(&document, &file.detect.model)?;
+    detector.check(check::detector)?;
+    if let Some(fault) = check::settings(&file, &detector.manifest) {
+        return Err(setting(&document, fault));
     }
-    if let Some(fault) = check::settings(&file, &manifest) {
-        let place = document.place(fault.keys);
-        return Err(PipelineError::Setting { place, key: fault.keys.join("."), why: fault.why });
-    }
-    let weights = weights(&manifest_document, &manifest)?;
+    let mut weights = vec![detector.weights()?];
+    let describe = match file.describe {
+        None => None,
+        Some(described) => {
+            if let Some(fault) = check::describe(&described, &detector.manifest) {
+                return Err(setting(&document, fault));
+            }
+            let mut model = |path: Option<PathBuf>, check: fn(&Manifest) -> Option<check::Fault>| match path {
+                None => Ok(None),
+                Some(path) => {
+                    let model = Model::read(&document, &path)?;
+                    model.check(check)?;
+                    weights.push(model.weights()?);
+                    Ok(Some(model.manifest()))
+                }
+            };
+            let embedder = model(described.embedder, check::embedder)?;
+            let numbers = model(described.numbers, check::reader)?;
+            Some(Describe { embedder, numbers, settings: described.settings })
+        }
+    };
+    let model = detector.manifest();
+    let settings = check::canonical(file.detect.settings, &model);
+    let pipeline = Pipeline {
+        name: file.name,
+        detect: Detect { model, settings },
+        describe,
+        preview: file.preview,
+        track: file.track,
+        identify: file.identify,
+    };
+    Ok(Loaded { pipeline, weights })
+}
 
-    // Only the name of the file: where it lay on this machine is nobody's business.
-    manifest.file.path = manifest.file.path.file_name().map(PathBuf::from).unwrap_or_default();
-    let settings = check::canonical(file.detect.settings, &manifest);
-    let detect = Detect { model: manifest, settings };
-    Ok(Loaded { pipeline: Pipeline { name: file.name, detect, preview: file.preview, track: file.track }, weights })
+fn setting(document: &Document, fault: check::Fault) -> PipelineError {
+    PipelineError::Setting { place: document.place(fault.keys), key: fault.keys.join("."), why: fault.why }
+}
+
+/// A manifest and where it was written.
+struct Model {
+    document: Document,
+    manifest: Manifest,
+}
+
+impl Model {
+    fn read(pipeline: &Document, path: &Path) -> Result<Self, PipelineError> {
+        let path = pipeline.folder().join(path);
+        let document = Document::read("model manifest", &path).map_err(PipelineError::Manifest)?;
+        let manifest = document.parse("model manifest").map_err(PipelineError::Manifest)?;
+        Ok(Self { document, manifest })
+    }
+
+    fn check(&self, check: fn(&Manifest) -> Option<check::Fault>) -> Result<(), PipelineError> {
+        check(&self.manifest).map_or(Ok(()), |fault| {
+            let place = self.document.place(fault.keys);
+            Err(PipelineError::ManifestSetting { place, key: fault.keys.join("."), why: fault.why })
+        })
+    }
+
+    fn weights(&self) -> Result<Bytes, PipelineError> {
+        weights(&self.document, &self.manifest)
+    }
+
+    /// With only the name of the file: where it lay on this machine is nobody's business.
+    fn manifest(mut self) -> Manifest {
+        let file = &mut self.manifest.file;
+        file.path = file.path.file_name().map(PathBuf::from).unwrap_or_default();
+        self.manifest
+    }
 }
 
 fn weights(document: &Document, manifest: &Manifest) -> Result<Bytes, PipelineError> {
@@ -117,12 +173,13 @@ fn weights(document: &Document, manifest: &Manifest) -> Result<Bytes, PipelineEr
 /// Whatever the store says.
 pub async fn upload(loaded: Loaded, store: &Store, say: impl Fn(String)) -> Result<Digest, StoreError> {
     let Loaded { pipeline, weights } = loaded;
-    let model = &pipeline.detect.model;
-    let key = keys::store::model(&model.file.sha256);
-    let size = weights.len() as u64;
-    if store.head(&key).await?.is_none_or(|there| there.size != size) {
-        say(format!("uploading model `{}` ({})", model.name, crate::text::bytes(size)));
-        store.put_once(&key, weights).await?;
+    for (model, weights) in pipeline.manifests().zip(weights) {
+        let key = keys::store::model(&model.file.sha256);
+        let size = weights.len() as u64;
+        if store.head(&key).await?.is_none_or(|there| there.size != size) {
+            say(format!("uploading model `{}` ({})", model.name, crate::text::bytes(size)));
+            store.put_once(&key, weights).await?;
+        }
     }
     let digest = pipeline.digest();
     store.put_json_once(&keys::store::pipeline(&digest), &pipeline).await?;

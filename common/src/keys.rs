@@ -33,6 +33,11 @@ pub mod store {
     pub fn shard_frames(digest: &Digest) -> String {
         format!("{}/frames-0.parquet", shard(digest))
     }
+    /// Only of pipelines that describe people.
+    #[must_use]
+    pub fn shard_descriptions(digest: &Digest) -> String {
+        format!("{}/descriptions-0.parquet", shard(digest))
+    }
     /// The commit: a shard exists when this object does.
     #[must_use]
     pub fn shard_index(digest: &Digest) -> String {

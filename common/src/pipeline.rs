@@ -1,12 +1,20 @@
 //! What is run on every frame: the pipeline file, the model manifests it names, and the resolved pipeline that travels
 //! to the workers. Paths live only in the files; a resolved pipeline names every model by sha256.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, semantics};
+
+mod describe;
+mod identify;
+mod manifest;
+
+pub use describe::{Describe, DescribeFile, DescribeSettings};
+pub use identify::Identify;
+pub use manifest::{Channels, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Resize};
 
 /// A pipeline file (TOML).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,10 +23,15 @@ pub struct PipelineFile {
     /// Shown in reports; not part of any digest.
     pub name: String,
     pub detect: DetectFile,
+    /// What is written down about every person that was detected; absent: nothing.
+    #[serde(default)]
+    pub describe: Option<DescribeFile>,
     #[serde(default)]
     pub preview: Preview,
     #[serde(default)]
     pub track: Track,
+    #[serde(default)]
+    pub identify: Identify,
 }
 
 /// `[detect]` of a pipeline file.
@@ -93,6 +106,12 @@ pub struct Track {
     pub lost_seconds: f64,
     /// Tracks seen for less are not reported.
     pub min_seconds: f64,
+    /// Tracks of one object are joined over holes up to so long, where the motion of both ends speaks for it. 0 joins
+    /// nothing.
+    pub link_seconds: f64,
+    /// Holes up to so long are filled with boxes by `fulltime track` and exports that want one in every frame. The match
+    /// tables always keep what was detected.
+    pub fill_seconds: f64,
 }
 
 impl Default for Preview {
@@ -103,7 +122,15 @@ impl Default for Preview {
 
 impl Default for Track {
     fn default() -> Self {
-        Self { start_score: 0.5, high_score: 0.4, match_iou: 0.2, lost_seconds: 1.0, min_seconds: 0.2 }
+        Self {
+            start_score: 0.5,
+            high_score: 0.4,
+            match_iou: 0.2,
+            lost_seconds: 1.0,
+            min_seconds: 0.2,
+            link_seconds: 10.0,
+            fill_seconds: 1.5,
+        }
     }
 }
 
@@ -120,118 +147,17 @@ fn one() -> u32 {
     1
 }
 
-/// A model manifest (TOML): all that is needed to feed a model and to read its answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    pub name: String,
-    pub file: ModelFile,
-    pub input: ModelInput,
-    pub output: ModelOutput,
-    /// Names by class index.
-    pub classes: Vec<String>,
-    /// SPDX expression or a sentence.
-    #[serde(default)]
-    pub licence: Option<String>,
-    /// Where it comes from, how it was trained, what it scores.
-    #[serde(default)]
-    pub notes: BTreeMap<String, String>,
-}
-
-/// The weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelFile {
-    /// Relative to the manifest.
-    pub path: PathBuf,
-    pub sha256: Digest,
-}
-
-/// The input tensor, f32.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelInput {
-    /// Tensor name; default: the model's only input.
-    #[serde(default)]
-    pub name: Option<String>,
-    #[serde(default)]
-    pub layout: Layout,
-    pub channels: Channels,
-    /// `[width, height]` in pixels.
-    pub size: [u32; 2],
-    #[serde(default)]
-    pub resize: Resize,
-    /// Value of padding pixels, 0 to 255.
-    #[serde(default = "default_pad")]
-    pub pad: u8,
-    /// value = (pixel * scale - mean) / std, pixel 0 to 255, per channel in the order of `channels`.
-    #[serde(default = "default_scale")]
-    pub scale: f32,
-    #[serde(default)]
-    pub mean: [f32; 3],
-    #[serde(default = "default_std")]
-    pub std: [f32; 3],
-}
-
-fn default_pad() -> u8 {
-    114
-}
-fn default_scale() -> f32 {
-    1.0
-}
-fn default_std() -> [f32; 3] {
-    [1.0; 3]
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    #[default]
-    Nchw,
-    Nhwc,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Channels {
-    Rgb,
-    Bgr,
-}
-
-/// How a picture is brought to the input size.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Resize {
-    /// Keep the aspect ratio, picture at the top left, padding right and below (YOLOX).
-    #[default]
-    LetterboxTopLeft,
-    /// Keep the aspect ratio, picture centred (YOLOv5, YOLOv8).
-    LetterboxCentre,
-    /// Ignore the aspect ratio.
-    Stretch,
-}
-
-/// The output tensor and how to read it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, tag = "head", rename_all = "lowercase")]
-pub enum ModelOutput {
-    /// `[batch, n, 5 + classes]`, n over the strides' grids: cx, cy = (o + grid) * stride; w, h = exp(o) * stride;
-    /// objectness and classes already sigmoid (Ge et al., YOLOX, 2021).
-    Yolox {
-        /// Tensor name; default: the model's only output.
-        #[serde(default)]
-        name: Option<String>,
-        strides: Vec<u32>,
-    },
-}
-
 /// A pipeline with everything in it: what is stored below `pipelines/{digest}` and what workers load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
     pub name: String,
     pub detect: Detect,
+    #[serde(default)]
+    pub describe: Option<Describe>,
     pub preview: Preview,
     pub track: Track,
+    #[serde(default)]
+    pub identify: Identify,
 }
 
 /// The detector: model by content, and how it is applied.
@@ -260,19 +186,32 @@ impl Pipeline {
             &model.classes,
             settings,
             &self.preview,
+            self.describe.as_ref().map(Describe::digest),
         ))
     }
 
     /// Digest of what the reduce computes.
     #[must_use]
     pub fn reduce_digest(&self) -> Digest {
-        Digest::of_json(&("reduce", semantics::REDUCE, &self.track))
+        Digest::of_json(&("reduce", semantics::REDUCE, &self.track, &self.identify))
     }
 
-    /// Models to fetch before work: sha256 of each.
+    /// The manifests of all models, the detector's first.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let described = self.describe.iter().flat_map(Describe::manifests);
+        std::iter::once(&self.detect.model).chain(described)
+    }
+
+    /// Models to fetch before work: sha256 of each, once.
     #[must_use]
     pub fn models(&self) -> Vec<Digest> {
-        vec![self.detect.model.file.sha256]
+        let mut models: Vec<Digest> = Vec::new();
+        for manifest in self.manifests() {
+            if !models.contains(&manifest.file.sha256) {
+                models.push(manifest.file.sha256);
+            }
+        }
+        models
     }
 
     /// Network input `[width, height]`.
@@ -285,5 +224,19 @@ impl Pipeline {
     #[must_use]
     pub fn preview_stride(&self, fps: f64) -> u32 {
         if self.preview.every_seconds <= 0.0 { 0 } else { (self.preview.every_seconds * fps).round().max(1.0) as u32 }
+    }
+
+    /// Every how many frames people are described at this frame rate; 0: never. A multiple of the detector's `every`, for
+    /// only detected people can be described.
+    #[must_use]
+    pub fn describe_stride(&self, fps: f64) -> u32 {
+        let every = self.detect.settings.every.max(1);
+        match &self.describe {
+            None => 0,
+            Some(describe) => {
+                let frames = fps / describe.settings.per_second / f64::from(every);
+                (frames.round().max(1.0) as u32).saturating_mul(every)
+            }
+        }
     }
 }

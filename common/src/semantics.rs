@@ -11,6 +11,8 @@ pub const PREPROCESS: u32 = 1;
 /// Head decoding, score threshold, NMS, seam merging.
 pub const POSTPROCESS: u32 = 1;
 /// Layout of shard tables, preview pictures and per-frame evidence.
-pub const SHARD: u32 = 2;
-/// Tracker, match tables, summary, match preview.
-pub const REDUCE: u32 = 1;
+pub const SHARD: u32 = 3;
+/// Who is described, crops, kit colours, quantised looks, chances of numbers. Counts where a pipeline describes.
+pub const DESCRIBE: u32 = 1;
+/// Tracker, identity, match tables, summary, match preview.
+pub const REDUCE: u32 = 2;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::Band;
+use crate::{pitch::Pitch, squads::Squads, wire::Band};
 
 /// A job file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +43,13 @@ pub struct JobSpec {
     pub webhook: Option<String>,
     #[serde(default)]
     pub matches: MatchRule,
+    /// Squads file, relative to the job file: numbers, names and roles of players, by match.
+    #[serde(default)]
+    pub squads: Option<PathBuf>,
+    /// Pitch file, relative to the job file: where the pitch is in the picture, by recording. With it there are positions
+    /// in metres, speeds and distances.
+    #[serde(default)]
+    pub pitch: Option<PathBuf>,
 }
 
 /// How files become matches. Without it every video file is a match of its own, named by its path.
@@ -152,6 +159,8 @@ pub struct Job {
     pub table: Option<Vec<TableRow>>,
     pub unmatched: Unmatched,
     #[serde(default)]
+    pub given: Given,
+    #[serde(default)]
     pub priority: Band,
     #[serde(default)]
     pub tenant: Option<String>,
@@ -163,6 +172,13 @@ pub struct Job {
     pub pipeline: crate::Digest,
     /// RFC 3339, for people.
     pub submitted_at: String,
+}
+
+/// What the user knows about the matches beforehand.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Given {
+    pub squads: Squads,
+    pub pitch: Pitch,
 }
 
 /// `registry/{job}.json` below the state: where the job's objects lie.

@@ -6,7 +6,7 @@ use std::{fmt, ops::Range};
 use fulltime_common::{
     digest::Digest,
     keys::{self, TABLES},
-    pipeline::Pipeline,
+    pipeline::{self, Pipeline},
     plan::{EngineClass, MatchId, MatchList, Placement, ReduceInputs},
     results::MatchSummary,
     semantics,
@@ -61,6 +61,7 @@ pub struct SemanticsRecord {
     pub preprocess: u32,
     pub postprocess: u32,
     pub shard: u32,
+    pub describe: u32,
     pub reduce: u32,
 }
 
@@ -215,8 +216,8 @@ impl Manifest {
         let mut engines: Vec<_> = matches.iter().filter_map(|record| record.engine.clone()).collect();
         engines.sort();
         engines.dedup();
-        let model = &pipeline.detect.model;
-        let models = vec![ModelRecord { name: model.name.clone(), sha256: model.file.sha256 }];
+        let record = |model: &pipeline::Manifest| ModelRecord { name: model.name.clone(), sha256: model.file.sha256 };
+        let models = pipeline.manifests().map(record).collect();
         Self {
             version: VERSION,
             job: job.id.clone(),
@@ -232,6 +233,7 @@ impl Manifest {
                 preprocess: semantics::PREPROCESS,
                 postprocess: semantics::POSTPROCESS,
                 shard: semantics::SHARD,
+                describe: semantics::DESCRIBE,
                 reduce: semantics::REDUCE,
             },
             engines,

@@ -1,6 +1,6 @@
 //! What the types cannot say about a pipeline: ranges, and what must agree between settings and manifest.
 
-use fulltime_common::pipeline::{DetectSettings, Manifest, ModelOutput, PipelineFile};
+use fulltime_common::pipeline::{DescribeFile, DetectSettings, Manifest, ModelOutput, PipelineFile};
 
 /// A setting that cannot be.
 #[derive(Debug)]
@@ -28,9 +28,12 @@ fn within(keys: &'static [&'static str], value: f64, low: f64, high: f64) -> Res
     fault(keys, format!("is {shown}; it must lie between {low} and {high}"))
 }
 
+/// Width and height of the detector's input must be multiples of this.
 fn stride(manifest: &Manifest) -> u32 {
-    let ModelOutput::Yolox { strides, .. } = &manifest.output;
-    strides.iter().copied().max().unwrap_or(1).max(1)
+    match &manifest.output {
+        ModelOutput::Yolox { strides, .. } => strides.iter().copied().max().unwrap_or(1).max(1),
+        ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => 1,
+    }
 }
 
 fn size(keys: &'static [&'static str], size: [u32; 2], stride: u32) -> Result<(), Fault> {
@@ -43,15 +46,21 @@ fn size(keys: &'static [&'static str], size: [u32; 2], stride: u32) -> Result<()
     )
 }
 
-/// The first thing wrong with a manifest.
-pub fn manifest(manifest: &Manifest) -> Option<Fault> {
-    check_manifest(manifest).err()
+/// The first thing wrong with a detector's manifest.
+pub fn detector(manifest: &Manifest) -> Option<Fault> {
+    check_detector(manifest).err()
 }
 
-fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
-    let ModelOutput::Yolox { strides, .. } = &manifest.output;
-    if strides.is_empty() || strides.contains(&0) {
-        return fault(&["output", "strides"], format!("is {strides:?}; at least one stride is needed, none of them 0"));
+fn check_detector(manifest: &Manifest) -> Result<(), Fault> {
+    match &manifest.output {
+        ModelOutput::Yolox { strides, .. } if strides.is_empty() || strides.contains(&0) => {
+            let why = format!("is {strides:?}; at least one stride is needed, none of them 0");
+            return fault(&["output", "strides"], why);
+        }
+        ModelOutput::Yolox { .. } => {}
+        ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => {
+            return fault(&["output", "head"], "is no detector's");
+        }
     }
     size(&["input", "size"], manifest.input.size, stride(manifest))?;
     if manifest.classes.is_empty() {
@@ -61,6 +70,50 @@ fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
     {
         return fault(&["classes"], format!("names `{name}` again at index {i}; every class needs a name of its own"));
     }
+    check_input(manifest)
+}
+
+/// The first thing wrong with an embedder's manifest.
+pub fn embedder(manifest: &Manifest) -> Option<Fault> {
+    let check = || match &manifest.output {
+        ModelOutput::Embedding { .. } => check_crop(manifest),
+        ModelOutput::Yolox { .. } | ModelOutput::Ctc { .. } => {
+            fault(&["output", "head"], "is no embedder's; `embedding` is needed")
+        }
+    };
+    check().err()
+}
+
+/// The first thing wrong with the manifest of a reader of numbers.
+pub fn reader(manifest: &Manifest) -> Option<Fault> {
+    let check = || match &manifest.output {
+        ModelOutput::Ctc { alphabet, blank, .. } => {
+            if let Some(digit) = ('0'..='9').find(|&digit| !alphabet.contains(digit)) {
+                return fault(&["output", "alphabet"], format!("lacks `{digit}`; shirt numbers need all ten digits"));
+            }
+            let count = alphabet.chars().count();
+            if *blank as usize > count {
+                return fault(
+                    &["output", "blank"],
+                    format!("is {blank}; with {count} characters it is at most {count}"),
+                );
+            }
+            check_crop(manifest)
+        }
+        ModelOutput::Yolox { .. } | ModelOutput::Embedding { .. } => {
+            fault(&["output", "head"], "is no reader's; `ctc` is needed")
+        }
+    };
+    check().err()
+}
+
+/// Of models that see the picture of one person.
+fn check_crop(manifest: &Manifest) -> Result<(), Fault> {
+    size(&["input", "size"], manifest.input.size, 1)?;
+    check_input(manifest)
+}
+
+fn check_input(manifest: &Manifest) -> Result<(), Fault> {
     let input = &manifest.input;
     if !input.scale.is_finite() || input.scale == 0.0 {
         return fault(&["input", "scale"], format!("is {}; it must be a number other than 0", input.scale));
@@ -70,6 +123,30 @@ fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
     }
     if input.mean.iter().any(|v| !v.is_finite()) {
         return fault(&["input", "mean"], format!("is {:?}; three numbers are needed", input.mean));
+    }
+    Ok(())
+}
+
+/// The first thing wrong with `[describe]` of a pipeline file, given the detector's manifest.
+pub fn describe(file: &DescribeFile, detector: &Manifest) -> Option<Fault> {
+    check_describe(file, detector).err()
+}
+
+fn check_describe(file: &DescribeFile, detector: &Manifest) -> Result<(), Fault> {
+    let settings = &file.settings;
+    within(&["describe", "per_second"], settings.per_second, 0.01, 1000.0)?;
+    if let Some(unknown) = settings.classes.iter().find(|class| !detector.classes.contains(class)) {
+        return fault(&["describe", "classes"], unknown_class(unknown, &detector.classes));
+    }
+    within(&["describe", "min_score"], settings.min_score.into(), 0.0, 1.0)?;
+    within(&["describe", "min_height"], settings.min_height.into(), 1.0, f64::from(MAX_SIDE))?;
+    within(&["describe", "number_min_height"], settings.number_min_height.into(), 1.0, f64::from(MAX_SIDE))?;
+    within(&["describe", "number_max_aspect"], settings.number_max_aspect.into(), 0.0, 100.0)?;
+    within(&["describe", "number_min_sharpness"], settings.number_min_sharpness.into(), 0.0, 1e6)?;
+    let region @ [left, top, right, bottom] = settings.number_region;
+    if !region.iter().all(|side| (0.0..=1.0).contains(side)) || left >= right || top >= bottom {
+        let why = format!("is {region:?}; left, top, right, bottom between 0 and 1 are needed, left before right");
+        return fault(&["describe", "number_region"], why);
     }
     Ok(())
 }
@@ -115,6 +192,8 @@ fn check_settings(file: &PipelineFile, manifest: &Manifest) -> Result<(), Fault>
     within(&["track", "high_score"], file.track.high_score.into(), 0.0, 1.0)?;
     within(&["track", "match_iou"], file.track.match_iou.into(), 0.0, 1.0)?;
     within(&["track", "lost_seconds"], file.track.lost_seconds, 0.0, 3600.0)?;
+    within(&["track", "link_seconds"], file.track.link_seconds, 0.0, 3600.0)?;
+    within(&["track", "fill_seconds"], file.track.fill_seconds, 0.0, 3600.0)?;
     within(&["track", "min_seconds"], file.track.min_seconds, 0.0, 3600.0)
 }
 

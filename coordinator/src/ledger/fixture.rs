@@ -13,7 +13,7 @@ use fulltime_common::{
     wire::JobFailure,
 };
 
-use super::{PlanOrder, Step};
+use super::{PlanOrder, Step, job::Setting};
 use crate::manifest::Quarantined;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -397,7 +397,8 @@ impl Fixture {
     }
 
     /// What the reduce reads, once every shard is settled. `whole`: as if every shard had a result.
-    pub fn inputs(&self, job: &str, generation: u32, pipeline: Digest, reduce: Digest, whole: bool) -> ReduceInputs {
+    pub fn inputs(&self, job: &str, setting: &Setting, whole: bool) -> ReduceInputs {
+        let Setting { generation, pipeline, reduce, given, .. } = setting;
         let listed = |slot: &&Slot| match slot.state {
             SlotState::Committed => true,
             SlotState::Waiting => whole,
@@ -420,14 +421,16 @@ impl Fixture {
                 height: recording.height,
                 shards,
                 gaps,
+                views: given.pitch.of(&self.id, placement),
             }
         });
         ReduceInputs {
             id: self.id.clone(),
             job: job.to_owned(),
-            generation,
-            pipeline,
-            reduce,
+            generation: *generation,
+            pipeline: *pipeline,
+            reduce: *reduce,
+            squads: given.squads.of(&self.id).to_vec(),
             recordings: recordings.collect(),
         }
     }

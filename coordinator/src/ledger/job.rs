@@ -11,6 +11,7 @@ use fulltime_common::{
     digest::Digest,
     keys,
     plan::{EngineClass, MatchId, ShardSpec},
+    spec::Given,
     wire::{Band, JobFailure, JobState, Outcome, TaskKind},
 };
 
@@ -87,6 +88,7 @@ pub(super) struct Setting {
     pub pipeline: Digest,
     pub map: Digest,
     pub reduce: Digest,
+    pub given: Arc<Given>,
     pub generation: u32,
     pub round: u32,
     pub tenant: Tenant,
@@ -181,6 +183,7 @@ impl Job {
             pipeline: admitted.pipeline,
             map: admitted.map,
             reduce: admitted.reduce,
+            given: admitted.given,
             generation: admitted.generation,
             round: admitted.round,
             tenant: admitted.tenant.map(Into::into),

@@ -1,11 +1,15 @@
 //! What the ledger is told and what it answers: the inputs and actions that cross its edge, and what they carry.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fulltime_common::{
     digest::Digest,
     error::Disposition,
     plan::{EngineClass, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs, ShardSpec},
+    spec::Given,
     wire::{Band, Event, Evidence, Hello, JobFailure, JobState, Task},
 };
 use serde::{Deserialize, Serialize};
@@ -203,6 +207,8 @@ pub struct Admitted {
     pub map: Digest,
     /// Digest of the part of the pipeline that the reduce computes.
     pub reduce: Digest,
+    /// What the user knows about the matches.
+    pub given: Arc<Given>,
     /// As the latest revision of each has them.
     pub matches: Vec<PlannedMatch>,
     /// Of matches that were looked at anew: the latest revision.

@@ -13,6 +13,7 @@ fn job() -> Job {
         template: None,
         table: None,
         unmatched: Unmatched::Refuse,
+        given: fulltime_common::spec::Given::default(),
         priority: fulltime_common::wire::Band::Normal,
         tenant: None,
         max_gpu_hours: None,

@@ -45,7 +45,15 @@ fn manifest(matches: &[MatchSummary], quarantined: Vec<Quarantined>) -> Manifest
             digest: Digest::of_bytes(b"pipeline"),
             models: vec![ModelRecord { name: "YOLOX-nano".into(), sha256: Digest::of_bytes(b"model") }],
         },
-        semantics: SemanticsRecord { index: 1, decode: 1, preprocess: 1, postprocess: 1, shard: 1, reduce: 1 },
+        semantics: SemanticsRecord {
+            index: 1,
+            decode: 1,
+            preprocess: 1,
+            postprocess: 1,
+            shard: 1,
+            describe: 1,
+            reduce: 1,
+        },
         engines: vec![EngineClass("onnx-cpu-1.32.0-avx2".into())],
         totals: Totals {
             matches: matches.len() as u64,

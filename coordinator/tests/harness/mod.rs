@@ -16,7 +16,7 @@ use fulltime_common::{
     plan::{EngineClass, Gap, RecordingRef, ReduceInputs, ShardSpec},
     queue::{Bus, Delivery, MemoryBus},
     results::{MatchSummary, Part, RecordingSummary, ShardResult},
-    spec::{Job, Registered, ShardLength, Unmatched},
+    spec::{Given, Job, Registered, ShardLength, Unmatched},
     store::Store,
     wire::{
         Band, Control, Event, EventKind, Evidence, Hello, JobStatus, LaneState, Outcome, Reply, Request, Task, TaskKind,
@@ -77,6 +77,7 @@ impl Ground {
             template: Some("{match}-h{period}.mp4".into()),
             table: None,
             unmatched: Unmatched::Refuse,
+            given: Given::default(),
             priority: Band::Normal,
             tenant: None,
             max_gpu_hours: None,

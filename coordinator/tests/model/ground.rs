@@ -40,6 +40,7 @@ pub fn admitted(attempts: Vec<Attempt>) -> Admitted {
         pipeline: digest,
         map: digest,
         reduce: digest,
+        given: Default::default(),
         matches: vec![PlannedMatch { id: id(), recordings: vec![placement()] }],
         revisions: BTreeMap::new(),
         generation: 1,

@@ -34,8 +34,11 @@ pub struct ShardBytes {
     pub shard: ReduceShard,
     pub result: ShardResult,
     pub detections: Bytes,
-    /// Only of shards that may hold the picture.
-    pub frames: Option<Bytes>,
+    pub frames: Bytes,
+    /// Only of pipelines that describe people.
+    pub descriptions: Option<Bytes>,
+    /// Whether the picture of the match may come from here.
+    pub pictures: bool,
 }
 
 /// Sends every piece of a match; ends early, and well, when the receiver is gone. Calls `progress` with the frames so far
@@ -64,15 +67,16 @@ pub async fn feed(
         }
         let mut shards = stream::iter(recording.shards.iter().cloned())
             .map(|shard| {
-                let with_frames = shard.frames.start < wanted.end && wanted.start < shard.frames.end;
+                let pictures = shard.frames.start < wanted.end && wanted.start < shard.frames.end;
                 // A task of its own, so that it goes on while this one waits for the core.
-                tokio::spawn(fetch(store.clone(), shard, with_frames))
+                tokio::spawn(fetch(store.clone(), shard, pictures))
             })
             .buffered(AHEAD);
         while let Some(shard) = shards.try_next().await? {
             let shard = Box::new(shard?);
             frames += u64::from(shard.shard.frames.end - shard.shard.frames.start);
-            bytes += (shard.detections.len() + shard.frames.as_ref().map_or(0, Bytes::len)) as u64;
+            let tables = [Some(&shard.detections), Some(&shard.frames), shard.descriptions.as_ref()];
+            bytes += tables.into_iter().flatten().map(|table| table.len() as u64).sum::<u64>();
             if pieces.send(Piece::Shard(shard)).await.is_err() {
                 return Ok(bytes);
             }
@@ -102,22 +106,27 @@ async fn index(store: &Store, digest: Digest) -> Result<RecordingIndex, ReduceEr
     Ok(index)
 }
 
-async fn fetch(store: Store, shard: ReduceShard, with_frames: bool) -> Result<ShardBytes, ReduceError> {
+async fn fetch(store: Store, shard: ReduceShard, pictures: bool) -> Result<ShardBytes, ReduceError> {
     let key = keys::store::shard_index(&shard.digest);
     let result: ShardResult = store.get_json(&key).await?.ok_or(ReduceError::Missing { key })?;
     let detections = part(&store, &result, keys::store::shard_detections(&shard.digest)).await?;
-    let frames = match with_frames {
-        true => Some(part(&store, &result, keys::store::shard_frames(&shard.digest)).await?),
+    let frames = part(&store, &result, keys::store::shard_frames(&shard.digest)).await?;
+    let key = keys::store::shard_descriptions(&shard.digest);
+    let descriptions = match result.parts.iter().any(|part| part.name == file_name(&key)) {
+        true => Some(part(&store, &result, key).await?),
         false => None,
     };
-    Ok(ShardBytes { shard, result, detections, frames })
+    Ok(ShardBytes { shard, result, detections, frames, descriptions, pictures })
+}
+
+fn file_name(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
 }
 
 /// A part of a shard, checked against the shard's index.
 async fn part(store: &Store, result: &ShardResult, key: String) -> Result<Bytes, ReduceError> {
     let bytes = object(store, key.clone()).await?;
-    let name = key.rsplit('/').next().unwrap_or_default();
-    match result.parts.iter().find(|part| part.name == name) {
+    match result.parts.iter().find(|part| part.name == file_name(&key)) {
         Some(part) if part.sha256 == Digest::of_bytes(&bytes) => Ok(bytes),
         _ => Err(ReduceError::Damaged { key }),
     }

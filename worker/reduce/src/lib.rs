@@ -5,8 +5,10 @@
 //! is what makes it exist. Its bytes depend on what the shards say, never on how the match was cut into shards.
 
 mod error;
+mod exact;
 mod feed;
 mod gaps;
+mod identity;
 mod picture;
 mod timeline;
 pub mod tracker;
@@ -21,7 +23,7 @@ use fulltime_common::{
     results::{MatchSummary, Part, PreviewInfo},
     store::{Store, to_json},
 };
-use fulltime_tables::shard::{read_detections, read_frames};
+use fulltime_tables::shard::{read_descriptions, read_detections, read_frames};
 use tokio::sync::mpsc::{self, Receiver};
 
 pub use error::ReduceError;
@@ -154,16 +156,18 @@ fn reduce(
 }
 
 fn take(recording: &mut Recording, bytes: ShardBytes) -> Result<(), ReduceError> {
-    let ShardBytes { shard, result, detections, frames } = bytes;
+    let ShardBytes { shard, result, detections, frames, descriptions, pictures } = bytes;
     let unreadable = |source| ReduceError::Shard { shard: shard.digest, source };
     let rows = read_detections(detections).map_err(unreadable)?;
-    let frames = frames.map(read_frames).transpose().map_err(unreadable)?.unwrap_or_default();
-    let mut all = rows.iter().map(|row| row.frame).chain(frames.iter().map(|row| row.frame));
+    let frames = read_frames(frames).map_err(unreadable)?;
+    let described = descriptions.map(read_descriptions).transpose().map_err(unreadable)?.unwrap_or_default();
+    let looked_at = rows.iter().map(|row| row.frame).chain(frames.iter().map(|row| row.frame));
+    let mut all = looked_at.chain(described.iter().map(|row| row.frame));
     if let Some(frame) = all.find(|frame| !shard.frames.contains(frame)) {
         return Err(ReduceError::ForeignFrame { shard: shard.digest, frame });
     }
     let previews: BTreeMap<u32, Vec<u8>> =
-        frames.into_iter().filter_map(|row| row.preview.map(|jpeg| (row.frame, jpeg))).collect();
+        frames.into_iter().filter(|_| pictures).filter_map(|row| row.preview.map(|jpeg| (row.frame, jpeg))).collect();
     recording.shard(result.gaps, rows, previews)
 }
 

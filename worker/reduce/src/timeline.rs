@@ -192,7 +192,7 @@ impl Recording<'_, '_> {
         }
         for (frame, (rows, preview)) in frames {
             let seen: Vec<Observation> = rows.iter().map(observation).collect();
-            let serials = self.tracker.step(frame, &seen);
+            let serials = self.tracker.step(frame, &seen, None);
             self.detections += rows.len() as u64;
             self.most = self.most.max(rows.len() as u32);
             self.waiting.push_back(Waiting { frame, rows: rows.iter().cloned().zip(serials).collect(), preview });
@@ -264,6 +264,7 @@ impl Recording<'_, '_> {
                 y: row.y,
                 w: row.w,
                 h: row.h,
+                ..Detection::default()
             })?;
         }
         if let Some(jpeg) = waiting.preview {
@@ -312,17 +313,21 @@ impl Recording<'_, '_> {
             mean_score: (sums.score / seen) as f32,
             mean_height: (sums.height / seen) as f32,
             path_length: sums.path as f32,
+            shot: 1,
+            player_id: PEOPLE.contains(&&*class).then_some(track_id),
+            ..Track::default()
         })?;
         if PEOPLE.contains(&&*class) {
             self.timeline.players.push(Player {
                 player_id: track_id,
-                period,
-                camera: Arc::clone(camera),
                 class,
+                tracks: 1,
                 visible: if self.fps > 0.0 { seen * f64::from(self.every) / self.fps } else { 0.0 },
-                team: None,
-                number: None,
-                role: None,
+                first_period: period,
+                first_us: self.time_us(sums.first),
+                last_period: period,
+                last_us: self.time_us(sums.last),
+                ..Player::default()
             })?;
         }
         Ok(())
@@ -344,8 +349,8 @@ impl Recording<'_, '_> {
     }
 }
 
-fn observation(row: &DetectionRow) -> Observation {
+fn observation(row: &DetectionRow) -> Observation<'static> {
     let (w, h) = (f64::from(row.w), f64::from(row.h));
     let bounds = Bounds { cx: f64::from(row.x) + w / 2.0, cy: f64::from(row.y) + h / 2.0, w, h };
-    Observation { class: row.class, score: f64::from(row.score), bounds }
+    Observation { class: row.class, score: f64::from(row.score), bounds, look: None }
 }

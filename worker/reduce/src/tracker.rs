@@ -1,34 +1,51 @@
-//! Follows objects through one recording, from detections alone: ByteTrack (Zhang et al., 2022). Strong detections are
-//! matched to tracks first, weak ones then only prolong what was just seen, what is left of the strong ones starts tracks.
+//! Follows objects through one recording: first frame by frame, then over the whole of it.
 //!
-//! Pure and streaming. What a track knows is its state at its last sighting, and each frame is met by one prediction
-//! from there, so frames that are missing (gaps, sampling, frames without detections) need no care: only the distance in
-//! time counts. Called by `timeline`, which waits for the [`Fate`] of a track before it publishes its rows.
+//! [`Tracker`] is the first part: strong detections are matched to tracks, weak ones then only prolong what was just seen,
+//! what is left of the strong ones starts tracks (ByteTrack: Zhang et al., 2022). The camera's motion, given by the caller
+//! or read off the detections, is taken out first, so that what a track has learned is its own motion; boxes are grown
+//! before they are compared (Deep-EIoU: Huang et al., 2023). It streams: memory holds the live tracks, a summary of each
+//! one that has ended ([`Tracklet`]), and the camera's path. [`link`] is the second part: it joins tracklets to objects,
+//! with the future as well as the past in sight.
+//!
+//! Pure. What a track knows is its state at its last sighting, and each frame is met by one prediction from there, so
+//! frames that are missing (gaps, sampling, frames without detections) need no care: only the distance in time counts.
+//! Called by `timeline`, which waits for the [`Fate`] of a track before it publishes its rows, and by `fulltime track`.
 
 mod assignment;
+mod camera;
+mod interpolate;
+mod link;
 mod motion;
+mod smooth;
+mod tracklet;
+mod tuning;
+mod whole;
 
 use fulltime_common::pipeline::Track as Settings;
 
 pub use assignment::{Pair, assign};
-pub use motion::Bounds;
-use motion::Motion;
+pub use camera::{CameraMotion, CameraPath};
+pub use interpolate::interpolate;
+pub use link::{link, link_tuned};
+pub use motion::{Bounds, Motion, Noise};
+pub use smooth::smooth;
+pub use tracklet::Tracklet;
+pub use tuning::Tuning;
+pub use whole::{Followed, Object, Sighting, follow};
 
-/// Least IoU of the second association: weak detections are often wrong, so they must lie well.
-const WEAK_IOU: f64 = 0.5;
-/// Least IoU times score for a track that is not yet sure to be one.
-const NEW_GAIN: f64 = 0.3;
-/// A track that was missed for longer is lost: weak detections do not prolong it.
-const RECENT_SECONDS: f64 = 0.1;
+use tracklet::Growing;
+
 /// The unit of time in the motion model.
 const STEPS_PER_SECOND: f64 = 30.0;
 
 /// One detection as the tracker sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Observation {
+pub struct Observation<'a> {
     pub class: u16,
     pub score: f64,
     pub bounds: Bounds,
+    /// What it looks like: an embedding of unit length times 127, where it was described.
+    pub look: Option<&'a [i8]>,
 }
 
 /// Names a track within its recording, counting from 0.
@@ -51,40 +68,62 @@ struct Live {
     class: u16,
     first: u32,
     last: u32,
-    /// As of frame `last`.
+    /// As of frame `last`, in the pixels of frame `last`.
     motion: Motion,
+    /// In frame `last`.
+    seen: Bounds,
+    story: Growing,
 }
 
-/// What it is worth to match a track and a detection that overlap so much; nothing unless it is more than 0.
+/// What it is worth to match a track and a detection that are so alike; nothing unless it is more than 0.
 type Round<'a> = dyn Fn(&Live, &Observation, f64) -> f64 + 'a;
 
 /// The tracker of one recording.
 #[derive(Debug)]
 pub struct Tracker {
     settings: Settings,
+    tuning: Tuning,
     fps: f64,
-    /// Frames without a sighting after which a track ends, and after which it is no longer recent.
+    /// Frames without a sighting after which a track ends, one that is not yet sure ends, and one is no longer recent.
     lost: u32,
+    patience: u32,
     recent: u32,
     /// Frames from first to last sighting that make a track.
     least: u32,
     live: Vec<Live>,
     fates: Vec<Fate>,
+    camera: CameraPath,
+    /// What the picture does per frame if it goes on, in pixels; only where the caller does not say.
+    drift: (f64, f64),
+    /// The last frame that was stepped, unless there was a cut since.
+    stepped: Option<u32>,
+    tracklets: Vec<Tracklet>,
 }
 
 impl Tracker {
     /// `every`: only every so many frames are looked at.
     #[must_use]
     pub fn new(settings: &Settings, fps: f64, every: u32) -> Self {
+        Self::with_tuning(settings, Tuning::DEFAULT, fps, every)
+    }
+
+    #[must_use]
+    pub fn with_tuning(settings: &Settings, tuning: Tuning, fps: f64, every: u32) -> Self {
         let frames = |seconds: f64| (seconds * fps).round().clamp(0.0, f64::from(u32::MAX)) as u32;
         Self {
             lost: frames(settings.lost_seconds).max(every),
-            recent: frames(RECENT_SECONDS).max(every),
+            patience: frames(tuning.new_patience_seconds).max(every),
+            recent: frames(tuning.recent_seconds).max(every),
             least: frames(settings.min_seconds),
             settings: settings.clone(),
+            tuning,
             fps,
             live: Vec::new(),
             fates: Vec::new(),
+            camera: CameraPath::default(),
+            drift: (0.0, 0.0),
+            stepped: None,
+            tracklets: Vec::new(),
         }
     }
 
@@ -93,24 +132,40 @@ impl Tracker {
         self.fates.get(serial as usize).copied().unwrap_or(Fate::Dropped)
     }
 
+    /// The next frame to be stepped shows another scene: all tracks end here.
+    pub fn cut(&mut self) {
+        self.end_all();
+        self.drift = (0.0, 0.0);
+        self.stepped = None;
+    }
+
     /// Takes the detections of a frame; frames must ascend. Returns the track of each detection.
-    pub fn step(&mut self, frame: u32, seen: &[Observation]) -> Vec<Option<Serial>> {
+    ///
+    /// `motion` is the camera's since the last frame that was stepped; without it, it is read off the detections.
+    pub fn step(&mut self, frame: u32, seen: &[Observation], motion: Option<&CameraMotion>) -> Vec<Option<Serial>> {
         self.retire(frame);
         let mut track_of = vec![None; seen.len()];
+        let mut guess = motion.copied().unwrap_or_else(|| self.expected_motion(frame));
+        self.camera.push(frame, self.stepped.map(|_| &guess));
         if seen.is_empty() {
+            self.stepped = Some(frame);
             return track_of;
         }
-        let foreseen: Vec<Motion> = self.live.iter().map(|track| self.foresee(track, frame)).collect();
-        let boxes: Vec<Bounds> = foreseen.iter().map(Motion::bounds).collect();
+        let mut foreseen: Vec<Motion> = self.live.iter().map(|track| self.foresee(track, frame)).collect();
+        if motion.is_none() {
+            self.read_motion(frame, seen, &mut guess, &mut foreseen);
+        }
         let mut matched: Vec<Option<usize>> = vec![None; self.live.len()];
 
         let strong = |o: &Observation| o.score >= f64::from(self.settings.high_score);
         let reported = |t: &Live| self.fate(t.serial) == Fate::Reported;
         let least = f64::from(self.settings.match_iou);
         let rounds: [&Round; 3] = [
-            &|t, o, iou| if reported(t) && strong(o) { iou * o.score.min(1.0) - least } else { 0.0 },
-            &|t, o, iou| if !strong(o) && frame - t.last <= self.recent { iou - WEAK_IOU } else { 0.0 },
-            &|t, o, iou| if !reported(t) && strong(o) { iou * o.score.min(1.0) - NEW_GAIN } else { 0.0 },
+            &|t, o, alike| if reported(t) && strong(o) { alike - least } else { 0.0 },
+            &|t, o, alike| {
+                if !strong(o) && frame - t.last <= self.recent { alike - self.tuning.weak_gain } else { 0.0 }
+            },
+            &|t, o, alike| if !reported(t) && strong(o) { alike - self.tuning.new_gain } else { 0.0 },
         ];
         for gain in rounds {
             let mut pairs = Vec::new();
@@ -119,8 +174,8 @@ impl Tracker {
                     if track_of[column].is_some() || track.class != observation.class {
                         continue;
                     }
-                    let iou = boxes[row].iou(&observation.bounds);
-                    let gain = if iou > 0.0 { gain(track, observation, iou) } else { 0.0 };
+                    let alike = self.alike(&foreseen[row], observation);
+                    let gain = if alike > 0.0 { gain(track, observation, alike) } else { 0.0 };
                     if gain > 0.0 {
                         pairs.push(Pair { row, column, gain });
                     }
@@ -132,11 +187,16 @@ impl Tracker {
             }
         }
 
+        if motion.is_none() {
+            self.settle_motion(frame, seen, &matched, &guess, &mut foreseen);
+        }
         for (row, column) in matched.into_iter().enumerate() {
             if let Some(column) = column {
                 let track = &mut self.live[row];
-                track.motion = foreseen[row].correct(&seen[column].bounds);
+                track.motion = foreseen[row].correct(&seen[column].bounds, &self.tuning.noise);
                 track.last = frame;
+                track.seen = seen[column].bounds;
+                track.story.add(frame, &seen[column]);
                 if track.last - track.first >= self.least {
                     self.fates[track.serial as usize] = Fate::Reported;
                 }
@@ -147,40 +207,145 @@ impl Tracker {
                 *track = Some(self.start(frame, observation));
             }
         }
+        self.stepped = Some(frame);
         track_of
     }
 
     /// No more frames: what is open now is dropped.
     pub fn finish(&mut self) {
-        self.live.clear();
-        self.fates.iter_mut().filter(|fate| **fate == Fate::Open).for_each(|fate| *fate = Fate::Dropped);
+        self.end_all();
+        self.tracklets.sort_by_key(|tracklet| tracklet.serial);
+    }
+
+    /// The reported tracks that have ended; after [`Tracker::finish`] all of them, by serial.
+    #[must_use]
+    pub fn tracklets(&self) -> &[Tracklet] {
+        &self.tracklets
+    }
+
+    #[must_use]
+    pub fn camera(&self) -> &CameraPath {
+        &self.camera
+    }
+
+    #[must_use]
+    pub fn into_camera(self) -> CameraPath {
+        self.camera
     }
 
     fn start(&mut self, frame: u32, seen: &Observation) -> Serial {
         let serial = self.fates.len() as Serial;
         self.fates.push(if self.least == 0 { Fate::Reported } else { Fate::Open });
-        let motion = Motion::new(&seen.bounds);
-        self.live.push(Live { serial, class: seen.class, first: frame, last: frame, motion });
+        let motion = Motion::new(&seen.bounds, &self.tuning.noise);
+        let story = Growing::new(frame, seen);
+        self.live.push(Live { serial, class: seen.class, first: frame, last: frame, motion, seen: seen.bounds, story });
         serial
     }
 
-    /// Ends the tracks that were not seen for too long. One that is not yet sure must be seen all the time.
+    /// Ends the tracks that were not seen for too long. One that is not yet sure must be seen nearly all the time.
     fn retire(&mut self, frame: u32) {
-        let Self { live, fates, lost, recent, .. } = self;
-        live.retain(|track| {
-            let fate = &mut fates[track.serial as usize];
-            let patience = if *fate == Fate::Open { *recent } else { *lost };
-            let stays = frame - track.last <= patience;
-            if !stays && *fate == Fate::Open {
-                *fate = Fate::Dropped;
+        let live = std::mem::take(&mut self.live);
+        for track in live {
+            let patience = if self.fate(track.serial) == Fate::Open { self.patience } else { self.lost };
+            if frame - track.last <= patience {
+                self.live.push(track);
+            } else {
+                self.end(track);
             }
-            stays
-        });
+        }
+    }
+
+    fn end_all(&mut self) {
+        for track in std::mem::take(&mut self.live) {
+            self.end(track);
+        }
+    }
+
+    fn end(&mut self, track: Live) {
+        let fate = &mut self.fates[track.serial as usize];
+        match *fate {
+            Fate::Open => *fate = Fate::Dropped,
+            Fate::Reported => {
+                let Live { serial, class, first, last, motion, story, .. } = track;
+                let back = story.backwards(&self.camera, self.fps, &self.tuning.noise);
+                let (seen, score) = (story.seen, story.score);
+                self.tracklets.push(Tracklet { serial, class, first, last, seen, score, start: back, end: motion });
+            }
+            Fate::Dropped => {}
+        }
+    }
+
+    /// How the camera will move if it goes on as it did.
+    fn expected_motion(&self, frame: u32) -> CameraMotion {
+        let frames = self.stepped.map_or(1.0, |last| f64::from(frame - last).min(f64::from(self.recent)));
+        CameraMotion::shift(self.drift.0 * frames, self.drift.1 * frames)
+    }
+
+    /// Adds to the expected motion what all tracks need to meet the detections.
+    fn read_motion(&mut self, frame: u32, seen: &[Observation], guess: &mut CameraMotion, foreseen: &mut [Motion]) {
+        let known = |track: &&Live| frame - track.last <= self.recent.max(2);
+        let mut tracks = Vec::with_capacity(self.live.len());
+        tracks.extend(self.live.iter().zip(&*foreseen).filter(|(t, _)| known(t)).map(|(_, motion)| motion.bounds()));
+        let strong = |o: &&Observation| o.score >= f64::from(self.settings.high_score);
+        let boxes: Vec<Bounds> = seen.iter().filter(strong).map(|o| o.bounds).collect();
+        if let Some((x, y)) = camera::common_shift(&tracks, &boxes) {
+            let shift = CameraMotion::shift(x, y);
+            *guess = guess.then(&shift);
+            self.camera.amend(guess);
+            foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
+        }
+    }
+
+    /// Now that it is known who is who: what did the picture do since the last frame?
+    fn settle_motion(
+        &mut self,
+        frame: u32,
+        seen: &[Observation],
+        matched: &[Option<usize>],
+        guess: &CameraMotion,
+        foreseen: &mut [Motion],
+    ) {
+        let Some(stepped) = self.stepped else { return };
+        let mut moves = Vec::with_capacity(matched.len());
+        for (track, column) in self.live.iter().zip(matched) {
+            if let Some(column) = column
+                && frame - track.last <= self.recent
+                && let Some(camera) = self.camera.between(track.last, stepped)
+            {
+                let (then, now) = (track.seen, &seen[*column].bounds);
+                let (x, y) = camera.point(then.cx, then.cy);
+                moves.push((now.cx - x, now.cy - y, now.h));
+            }
+        }
+        let (x, y) =
+            camera::mean_shift(&moves, self.tuning.camera_doubt, self.tuning.camera_spread).unwrap_or_default();
+        self.camera.amend(&CameraMotion::shift(x, y));
+        let shift = CameraMotion::shift(x - guess.x0, y - guess.y0);
+        foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
+        let (frames, inertia) = (f64::from(frame - stepped), self.tuning.camera_inertia);
+        self.drift.0 = self.drift.0 * inertia + x / frames * (1.0 - inertia);
+        self.drift.1 = self.drift.1 * inertia + y / frames * (1.0 - inertia);
+    }
+
+    fn alike(&self, foreseen: &Motion, seen: &Observation) -> f64 {
+        let (a, b, tuning) = (foreseen.bounds(), &seen.bounds, &self.tuning);
+        let overlap = a.grown(tuning.grow).iou(&b.grown(tuning.grow));
+        if overlap <= 0.0 {
+            return 0.0;
+        }
+        let (var_x, var_y) = foreseen.variance();
+        let own = tuning.noise.sighting * tuning.noise.sighting * a.h * a.h;
+        let (dx, dy) = (a.cx - b.cx, a.cy - b.cy);
+        let away = dx * dx / (var_x + own) + dy * dy / (var_y + own);
+        let near = tuning.distance_half / (tuning.distance_half + away);
+        overlap * (1.0 - tuning.distance) + near * tuning.distance
     }
 
     fn foresee(&self, track: &Live, frame: u32) -> Motion {
         let away = frame - track.last;
         let steps = f64::from(away) / self.fps * STEPS_PER_SECOND;
-        if away > self.recent { track.motion.with_steady_size().predict(steps) } else { track.motion.predict(steps) }
+        let camera = self.camera.between(track.last, frame).unwrap_or(CameraMotion::STILL);
+        let motion = if away > self.recent { track.motion.with_steady_size() } else { track.motion };
+        motion.predict(steps, &self.tuning.noise).seen_through(&camera)
     }
 }

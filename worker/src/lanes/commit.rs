@@ -27,6 +27,8 @@ pub struct Computed {
     /// Parquet tables.
     pub detections: Bytes,
     pub frames: Bytes,
+    /// Only of pipelines that describe people.
+    pub descriptions: Option<Bytes>,
     pub frame_count: u32,
     pub detection_count: u64,
     pub gaps: Vec<Gap>,
@@ -47,10 +49,12 @@ pub async fn shard(
     attempt: &Attempt,
 ) -> Result<Outcome, TaskError> {
     crash::point(Point::BeforeCommit);
+    let described = computed.descriptions.map(|table| (keys::store::shard_descriptions(digest), table));
     let tables = [
         (keys::store::shard_detections(digest), computed.detections),
         (keys::store::shard_frames(digest), computed.frames),
     ];
+    let tables = tables.into_iter().chain(described);
     let mut parts = Vec::new();
     for (key, bytes) in tables {
         if attempt.is_halted() {

@@ -2,6 +2,7 @@
 //! another.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use fulltime_common::{
+    Digest,
     index::RecordingIndex,
     keys,
     pipeline::Pipeline,
@@ -28,10 +30,13 @@ pub struct ShardInput {
     pub store: Store,
     pub pipeline: Arc<Pipeline>,
     pub index: Arc<RecordingIndex>,
-    /// `None` for engines that need no model.
-    pub model: Option<PathBuf>,
+    /// Files of the pipeline's models; none for engines that need none.
+    pub models: Models,
     pub window: Window,
 }
+
+/// Where the models of a pipeline lie on this machine, by sha256.
+pub type Models = BTreeMap<Digest, PathBuf>;
 
 /// What preparing a task found.
 pub enum Prepared {
@@ -74,12 +79,23 @@ impl LocalLanes {
         }
         let pipeline = self.pipeline(&store, shard).await?;
         attempt.beat();
-        let model = self.model(&store, &pipeline).await?;
-        attempt.beat();
+        let models = self.models(&store, &pipeline, attempt).await?;
         let archive = self.archive(task, attempt, read)?;
         let window = Window::open(archive, shard.recording.clone(), shard.bytes.clone());
-        let input = ShardInput { shard: shard.clone(), store, pipeline, index, model, window };
+        let input = ShardInput { shard: shard.clone(), store, pipeline, index, models, window };
         Ok(Prepared::Ready(Box::new(input)))
+    }
+
+    /// Brings the pipeline's models to this machine, if the engine needs any.
+    pub async fn models(&self, store: &Store, pipeline: &Pipeline, attempt: &Attempt) -> Result<Models, TaskError> {
+        let mut models = Models::new();
+        if self.engine.needs_model() {
+            for sha256 in pipeline.models() {
+                models.insert(sha256, self.cache.model(store, sha256).await?);
+                attempt.beat();
+            }
+        }
+        Ok(models)
     }
 
     /// The shard's pipeline, checked to be the one it was planned with.

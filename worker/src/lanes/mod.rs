@@ -4,7 +4,6 @@
 //! A lane process has one of these with one lane; the worker reaches it through `process`.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -100,7 +99,7 @@ impl LocalLanes {
     ) -> Result<Outcome, TaskError> {
         if task.alone {
             attempt.enter(Phase::Canary);
-            unless_halted(attempt, self.canary(task)).await?;
+            unless_halted(attempt, self.canary(task, attempt)).await?;
             attempt.enter(Phase::Running);
         }
         match &task.kind {
@@ -189,20 +188,20 @@ impl LocalLanes {
     }
 
     /// Shows that this worker can decode, and infer with the task's own pipeline.
-    async fn canary(&self, task: &Task) -> Result<(), TaskError> {
-        let model = match &task.kind {
+    async fn canary(&self, task: &Task, attempt: &Attempt) -> Result<(), TaskError> {
+        let loadable = match &task.kind {
             TaskKind::Map { shard } => {
                 let store = self.cache.store(task)?;
                 let pipeline = self.pipeline(&store, shard).await?;
-                let model = self.model(&store, &pipeline).await?;
-                Some((shard.map, pipeline, model))
+                let models = self.models(&store, &pipeline, attempt).await?;
+                Some((shard.map, pipeline, models))
             }
             TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
         };
         let mut machine = self.machine();
         let finished = blocking(move || -> Result<Machine, TaskError> {
-            let detector = match &model {
-                Some((map, pipeline, model)) => Some(machine.detector(*map, model.as_deref(), pipeline)?),
+            let detector = match &loadable {
+                Some((map, pipeline, models)) => Some(machine.detector(*map, models, pipeline)?),
                 None => None,
             };
             canary::check(detector)?;
@@ -210,17 +209,6 @@ impl LocalLanes {
         });
         self.keep(finished.await??);
         Ok(())
-    }
-
-    async fn model(
-        &self,
-        store: &Store,
-        pipeline: &fulltime_common::pipeline::Pipeline,
-    ) -> Result<Option<PathBuf>, TaskError> {
-        match self.engine.needs_model() {
-            true => self.cache.model(store, pipeline.detect.model.file.sha256).await.map(Some),
-            false => Ok(None),
-        }
     }
 
     async fn index(&self, task: &Task, archive: Store, recording: &RecordingRef) -> Result<Outcome, TaskError> {

@@ -5,7 +5,7 @@
 use std::{
     ops::{ControlFlow, Range},
     panic::resume_unwind,
-    path::Path,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
@@ -21,10 +21,16 @@ use fulltime_common::{
     plan::{Gap, ShardSpec},
 };
 use fulltime_media::{IntervalDecoder, IntervalOutcome, Picture};
-use fulltime_tables::shard::{DetectionRow, FrameRow, write_detections, write_frames};
+use fulltime_tables::shard::{DetectionRow, FrameRow, write_descriptions, write_detections, write_frames};
 use fulltime_vision::{Detector, FramePlan, Preparer, luma_signature, preview_jpeg};
 
-use super::{Engine, commit::Computed, fetch::ShardInput, picture::NoColour, window::Window};
+use super::{
+    Engine,
+    commit::Computed,
+    fetch::{Models, ShardInput},
+    picture::NoColour,
+    window::Window,
+};
 use crate::{
     attempt::Attempt,
     crash::{self, Point},
@@ -53,8 +59,8 @@ impl Machine {
 
     /// Computes a shard. Blocks. The attempt is told of every batch, and looked at whether to go on.
     pub fn run(&mut self, input: ShardInput, attempt: &Attempt) -> Result<Computed, TaskError> {
-        let ShardInput { shard, pipeline, index, model, mut window, .. } = input;
-        self.detector(shard.map, model.as_deref(), &pipeline)?;
+        let ShardInput { shard, pipeline, index, models, mut window, .. } = input;
+        self.detector(shard.map, &models, &pipeline)?;
         let mut decoder = match self.decoder.take() {
             Some((of, decoder)) if of == shard.index => decoder,
             _ => IntervalDecoder::new(&index)?,
@@ -99,23 +105,20 @@ impl Machine {
             ("tables", clock.elapsed()),
         ];
         let stage_seconds = stage_seconds.map(|(name, busy)| (name.to_owned(), busy.as_secs_f64())).into();
-        Ok(Computed { detections, frames, frame_count, detection_count, gaps, stage_seconds })
+        let descriptions = pipeline.describe.as_ref().map(|_| write_descriptions(&[])).transpose()?;
+        Ok(Computed { detections, frames, descriptions, frame_count, detection_count, gaps, stage_seconds })
     }
 
     /// The detector of this map pipeline, loaded if it is not the last one that ran.
-    pub fn detector(
-        &mut self,
-        map: Digest,
-        model: Option<&Path>,
-        pipeline: &Pipeline,
-    ) -> Result<&mut Detector, TaskError> {
+    pub fn detector(&mut self, map: Digest, models: &Models, pipeline: &Pipeline) -> Result<&mut Detector, TaskError> {
         let detector = match self.detector.take() {
             Some((of, detector)) if of == map => detector,
             _ => {
-                let read = |path: &Path| {
-                    std::fs::read(path).map_err(|source| TaskError::Cache { path: path.to_owned(), source })
+                let read = |path: &PathBuf| {
+                    std::fs::read(path).map_err(|source| TaskError::Cache { path: path.clone(), source })
                 };
-                let bytes = model.map(read).transpose()?.unwrap_or_default();
+                let path = models.get(&pipeline.detect.model.file.sha256);
+                let bytes = path.map(read).transpose()?.unwrap_or_default();
                 Detector::load(&self.engine.kind, &bytes, &pipeline.detect)?
             }
         };
@@ -232,6 +235,7 @@ impl Prepare {
                 content_hash: picture.content_hash(),
                 luma: luma_signature(&view)?,
                 preview: preview.then(|| preview_jpeg(&view, self.preview_width)).transpose()?,
+                corners: Vec::new(),
             };
             busy.evidence += clock.elapsed();
 

@@ -11,6 +11,7 @@
 //! `fulltime.units`, which readers that know nothing of Arrow can show (`parquet_kv_metadata` in `DuckDB`).
 
 mod cell;
+pub mod corners;
 mod error;
 mod file;
 pub mod matches;

@@ -1,5 +1,5 @@
-//! What a map task stores for its frames: detections, and per-frame evidence for what the reduce derives from
-//! neighbours. Written by the lane, read by the reduce; both tables ascend by frame.
+//! What a map task stores for its frames: detections, what people look like, and per-frame evidence for what the reduce
+//! derives from neighbours. Written by the lane, read by the reduce; all tables ascend by frame.
 
 use bytes::Bytes;
 use fulltime_common::semantics;
@@ -37,6 +37,27 @@ table! {
         luma: [u8; 64], "0..255";
         /// A small JPEG every few seconds.
         preview: Option<Vec<u8>>, "";
+        /// Marked places of the picture, packed as [`crate::corners`] has it: camera motion is found by them.
+        corners: Vec<u8>, "";
+    }
+}
+
+table! {
+    /// What one detected person looks like. Not every frame is described, nor everybody in it.
+    DescriptionRow in "shard-descriptions" {
+        frame: u32, "";
+        /// Position among the frame's detection rows.
+        detection: u16, "";
+        /// Embedding of unit length, times 127, each number an `i8`; null where the pipeline has no embedder.
+        look: Option<Vec<u8>>, "1/127";
+        /// Colours of torso and legs, 12 numbers each: shares of eight hues, of black, grey and white among the pixels that
+        /// are not grass, and the share of those.
+        kit: [u8; 24], "1/255";
+        /// Chances of shirt numbers as pairs of bytes, number (0 to 99, or 100: none is to be read) and chance, most
+        /// probable first; null where the picture was not fit for reading.
+        numbers: Option<Vec<u8>>, "1/255";
+        /// How sharp the picture is where the number would be; 0 is flat.
+        sharpness: f32, "";
     }
 }
 
@@ -53,6 +74,18 @@ pub fn write_frames(rows: &[FrameRow]) -> Result<Bytes, TableError> {
 }
 
 /// # Errors
+/// When the rows do not strictly ascend by frame and detection, or do not fit a table.
+pub fn write_descriptions(rows: &[DescriptionRow]) -> Result<Bytes, TableError> {
+    for pair in rows.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]].map(|row| u32::from(row.detection));
+        if pair[0].frame == pair[1].frame && after <= before {
+            return Err(TableError::Unsorted { table: DescriptionRow::TABLE, column: "detection", before, after });
+        }
+    }
+    write(rows, |row| row.frame, false)
+}
+
+/// # Errors
 /// When the bytes are not such a table.
 pub fn read_detections(bytes: Bytes) -> Result<Vec<DetectionRow>, TableError> {
     Reader::new(bytes)?.collect()
@@ -61,6 +94,12 @@ pub fn read_detections(bytes: Bytes) -> Result<Vec<DetectionRow>, TableError> {
 /// # Errors
 /// When the bytes are not such a table.
 pub fn read_frames(bytes: Bytes) -> Result<Vec<FrameRow>, TableError> {
+    Reader::new(bytes)?.collect()
+}
+
+/// # Errors
+/// When the bytes are not such a table.
+pub fn read_descriptions(bytes: Bytes) -> Result<Vec<DescriptionRow>, TableError> {
     Reader::new(bytes)?.collect()
 }
 

@@ -78,8 +78,10 @@ impl Ground {
         let pipeline = Pipeline {
             name: "test".into(),
             detect: Detect { model: manifest, settings },
+            describe: None,
             preview: fulltime_common::pipeline::Preview { every_seconds: 1.0, width: 160 },
             track: fulltime_common::pipeline::Track::default(),
+            identify: Default::default(),
         };
         Self { dir, bus, events, store, engine: "sim", pipeline, program: None, flags: Vec::new() }
     }

@@ -69,7 +69,9 @@ impl Detector {
         let manifest = &detect.model;
         let preparer = Preparer::new(detect);
         let reader = Reader { head: Head::new(detect, preparer.size), nms_iou: detect.settings.nms_iou };
-        let ModelOutput::Yolox { name: output, .. } = &manifest.output;
+        let output = match &manifest.output {
+            ModelOutput::Yolox { name, .. } | ModelOutput::Embedding { name } | ModelOutput::Ctc { name, .. } => name,
+        };
         let [width, height] = preparer.size.map(|side| side as usize);
         let contract = Contract {
             input: manifest.input.name.clone(),

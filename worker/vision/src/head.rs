@@ -26,7 +26,10 @@ pub(crate) struct Raw {
 impl Head {
     /// `detect` must have passed `validate`.
     pub(crate) fn new(detect: &Detect, size: [u32; 2]) -> Self {
-        let ModelOutput::Yolox { strides, .. } = &detect.model.output;
+        let strides = match &detect.model.output {
+            ModelOutput::Yolox { strides, .. } => strides.clone(),
+            ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => Vec::new(),
+        };
         let wanted = &detect.settings.classes;
         let classes = (0_u16..)
             .zip(&detect.model.classes)
@@ -34,7 +37,7 @@ impl Head {
             .map(|(class, _)| class)
             .collect();
         let columns = 5 + detect.model.classes.len();
-        Self { strides: strides.clone(), size, columns, classes, threshold: detect.settings.score_threshold }
+        Self { strides, size, columns, classes, threshold: detect.settings.score_threshold }
     }
 
     /// Shape of one output item.

@@ -27,7 +27,12 @@ pub fn validate(detect: &Detect) -> Result<(), VisionError> {
     };
 
     let input = &manifest.input;
-    let ModelOutput::Yolox { strides, .. } = &manifest.output;
+    let strides = match &manifest.output {
+        ModelOutput::Yolox { strides, .. } => strides.as_slice(),
+        ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => {
+            return model("output.head", false, "no detector's".to_owned(), "a detector's");
+        }
+    };
     let count = manifest.classes.len();
     model("classes", count > 0 && count < usize::from(u16::MAX), count.to_string(), "1 to 65534 names")?;
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());

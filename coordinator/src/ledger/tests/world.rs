@@ -81,6 +81,7 @@ pub(super) fn admitted(names: &[(&str, &[&str])]) -> Admitted {
         pipeline: digest,
         map: digest,
         reduce: digest,
+        given: Default::default(),
         matches: matches(names),
         revisions: BTreeMap::new(),
         generation: 1,

@@ -4,6 +4,8 @@
 //! diagonal transition, process and measurement matrices, so it *is* four filters of two dimensions each. Written that
 //! way it costs a few dozen multiplications and nothing is inverted.
 
+use super::camera::CameraMotion;
+
 /// A box: centre and size in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
@@ -12,10 +14,6 @@ pub struct Bounds {
     pub w: f64,
     pub h: f64,
 }
-
-/// Standard deviation of a position and of a velocity as a share of the box's height, per step of 1/30 s.
-const POSITION_NOISE: f64 = 1.0 / 20.0;
-const SPEED_NOISE: f64 = 1.0 / 160.0;
 
 impl Bounds {
     /// Intersection over union, 0 to 1.
@@ -29,12 +27,40 @@ impl Bounds {
         let shared = overlap(self.cx, self.w, other.cx, other.w) * overlap(self.cy, self.h, other.cy, other.h);
         if shared <= 0.0 { 0.0 } else { shared / (self.w * self.h + other.w * other.h - shared) }
     }
+
+    /// Grown on every side by a share of its width and height, so that boxes that just miss each other can still be
+    /// compared (expansion IoU: Yang et al., C-BIoU, 2023; Huang et al., Deep-EIoU, 2023).
+    #[must_use]
+    pub fn grown(&self, by: f64) -> Self {
+        let factor = 1.0 + 2.0 * by;
+        Self { w: self.w * factor, h: self.h * factor, ..*self }
+    }
+}
+
+/// How restless positions, speeds and sightings are: standard deviations as a share of the box's height, per step of
+/// 1/30 s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    pub position: f64,
+    pub speed: f64,
+    pub sighting: f64,
+    /// Of the speed of something never seen before.
+    pub first_speed: f64,
+    /// Up and down, positions and speeds are calmer by this factor: cameras look along the ground, not onto it.
+    pub upright: f64,
+}
+
+impl Noise {
+    pub(super) fn vertical(&self) -> Self {
+        let Self { position, speed, first_speed, upright, .. } = *self;
+        Self { position: position * upright, speed: speed * upright, first_speed: first_speed * upright, ..*self }
+    }
 }
 
 /// Position, speed and their covariance in one dimension.
 #[derive(Debug, Clone, Copy)]
-struct Axis {
-    at: f64,
+pub(super) struct Axis {
+    pub(super) at: f64,
     speed: f64,
     var: f64,
     cov: f64,
@@ -42,16 +68,16 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(at: f64, scale: f64) -> Self {
-        let (position, speed) = (2.0 * POSITION_NOISE * scale, 10.0 * SPEED_NOISE * scale);
+    pub(super) fn new(at: f64, scale: f64, noise: &Noise) -> Self {
+        let (position, speed) = (noise.sighting * scale, noise.first_speed * scale);
         Self { at, speed: 0.0, var: position * position, cov: 0.0, speed_var: speed * speed }
     }
 
     /// `steps` may be any positive number: the noise is that of a continuous random walk of the speed, so that a jump
     /// over a gap is as uncertain as the frames in it.
-    fn predict(&self, steps: f64, scale: f64) -> Self {
-        let position = (POSITION_NOISE * scale) * (POSITION_NOISE * scale) * steps;
-        let speed = (SPEED_NOISE * scale) * (SPEED_NOISE * scale);
+    pub(super) fn predict(&self, steps: f64, scale: f64, noise: &Noise) -> Self {
+        let position = (noise.position * scale) * (noise.position * scale) * steps;
+        let speed = (noise.speed * scale) * (noise.speed * scale);
         Self {
             at: self.at + self.speed * steps,
             speed: self.speed,
@@ -64,8 +90,8 @@ impl Axis {
         }
     }
 
-    fn correct(&self, measured: f64, scale: f64) -> Self {
-        let total = self.var + (POSITION_NOISE * scale) * (POSITION_NOISE * scale);
+    pub(super) fn correct(&self, measured: f64, scale: f64, noise: &Noise) -> Self {
+        let total = self.var + (noise.sighting * scale) * (noise.sighting * scale);
         let (gain, speed_gain) = (self.var / total, self.cov / total);
         let surprise = measured - self.at;
         Self {
@@ -74,6 +100,32 @@ impl Axis {
             var: (1.0 - gain) * self.var,
             cov: (1.0 - gain) * self.cov,
             speed_var: self.speed_var - speed_gain * self.cov,
+        }
+    }
+
+    /// This state, `ahead` being its prediction `steps` later and `later` what became of that, all things considered.
+    pub(super) fn in_hindsight(&self, ahead: &Self, later: &Self, steps: f64) -> Self {
+        // C = P Fᵀ P⁻¹(ahead), written out for two dimensions.
+        let det = ahead.var * ahead.speed_var - ahead.cov * ahead.cov;
+        if !det.is_normal() {
+            return *self;
+        }
+        let (p0, p1) = (self.var + steps * self.cov, self.cov);
+        let (q0, q1) = (self.cov + steps * self.speed_var, self.speed_var);
+        let by = |a: f64, b: f64| ((a * ahead.speed_var - b * ahead.cov) / det, (b * ahead.var - a * ahead.cov) / det);
+        let ((c00, c01), (c10, c11)) = (by(p0, p1), by(q0, q1));
+        let (at, speed) = (later.at - ahead.at, later.speed - ahead.speed);
+        Self { at: self.at + c00 * at + c01 * speed, speed: self.speed + c10 * at + c11 * speed, ..*self }
+    }
+
+    fn scaled(&self, by: f64) -> Self {
+        let square = by * by;
+        Self {
+            at: self.at * by,
+            speed: self.speed * by,
+            var: self.var * square,
+            cov: self.cov * square,
+            speed_var: self.speed_var * square,
         }
     }
 }
@@ -89,28 +141,45 @@ pub struct Motion {
 
 impl Motion {
     #[must_use]
-    pub fn new(seen: &Bounds) -> Self {
-        let axis = |at| Axis::new(at, seen.h);
-        Self { cx: axis(seen.cx), cy: axis(seen.cy), w: axis(seen.w), h: axis(seen.h) }
+    pub fn new(seen: &Bounds, noise: &Noise) -> Self {
+        let axis = |at, noise| Axis::new(at, seen.h, noise);
+        let vertical = &noise.vertical();
+        Self { cx: axis(seen.cx, noise), cy: axis(seen.cy, vertical), w: axis(seen.w, noise), h: axis(seen.h, noise) }
     }
 
     /// The state `steps` (of 1/30 s) after the last sighting.
     #[must_use]
-    pub fn predict(&self, steps: f64) -> Self {
+    pub fn predict(&self, steps: f64, noise: &Noise) -> Self {
         let scale = self.h.at.max(1.0);
-        let axis = |axis: &Axis| axis.predict(steps, scale);
-        Self { cx: axis(&self.cx), cy: axis(&self.cy), w: axis(&self.w), h: axis(&self.h) }
+        let axis = |axis: &Axis| axis.predict(steps, scale, noise);
+        let cy = self.cy.predict(steps, scale, &noise.vertical());
+        Self { cx: axis(&self.cx), cy, w: axis(&self.w), h: axis(&self.h) }
     }
 
     /// Takes a sighting in.
     #[must_use]
-    pub fn correct(&self, seen: &Bounds) -> Self {
+    pub fn correct(&self, seen: &Bounds, noise: &Noise) -> Self {
         let scale = self.h.at.max(1.0);
         Self {
-            cx: self.cx.correct(seen.cx, scale),
-            cy: self.cy.correct(seen.cy, scale),
-            w: self.w.correct(seen.w, scale),
-            h: self.h.correct(seen.h, scale),
+            cx: self.cx.correct(seen.cx, scale, noise),
+            cy: self.cy.correct(seen.cy, scale, noise),
+            w: self.w.correct(seen.w, scale, noise),
+            h: self.h.correct(seen.h, scale, noise),
+        }
+    }
+
+    /// The same state in the pixels of another frame. A turn of the camera is taken to be small: it turns positions and
+    /// speeds, but neither boxes nor their uncertainty.
+    #[must_use]
+    pub fn seen_through(&self, camera: &CameraMotion) -> Self {
+        let scale = camera.scale();
+        let (x, y) = camera.point(self.cx.at, self.cy.at);
+        let (vx, vy) = camera.direction(self.cx.speed, self.cy.speed);
+        Self {
+            cx: Axis { at: x, speed: vx, ..self.cx.scaled(scale) },
+            cy: Axis { at: y, speed: vy, ..self.cy.scaled(scale) },
+            w: self.w.scaled(scale),
+            h: self.h.scaled(scale),
         }
     }
 
@@ -126,6 +195,24 @@ impl Motion {
     pub fn bounds(&self) -> Bounds {
         Bounds { cx: self.cx.at, cy: self.cy.at, w: self.w.at.max(1.0), h: self.h.at.max(1.0) }
     }
+
+    /// Pixels per step of 1/30 s.
+    #[must_use]
+    pub fn speed(&self) -> (f64, f64) {
+        (self.cx.speed, self.cy.speed)
+    }
+
+    /// Variance of the centre, in square pixels.
+    #[must_use]
+    pub fn variance(&self) -> (f64, f64) {
+        (self.cx.var, self.cy.var)
+    }
+
+    /// Variance of the centre's speed.
+    #[must_use]
+    pub fn speed_variance(&self) -> (f64, f64) {
+        (self.cx.speed_var, self.cy.speed_var)
+    }
 }
 
 #[cfg(test)]
@@ -135,11 +222,12 @@ mod tests {
     #[test]
     fn a_steady_walk_is_foreseen_across_a_gap() {
         let walk = |t: f64| Bounds { cx: 100.0 + 3.0 * t, cy: 50.0 - t, w: 20.0, h: 50.0 };
-        let mut motion = Motion::new(&walk(0.0));
+        let noise = Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625, upright: 1.0 };
+        let mut motion = Motion::new(&walk(0.0), &noise);
         for t in 1..30 {
-            motion = motion.predict(1.0).correct(&walk(f64::from(t)));
+            motion = motion.predict(1.0, &noise).correct(&walk(f64::from(t)), &noise);
         }
-        let foreseen = motion.predict(20.0).bounds();
+        let foreseen = motion.predict(20.0, &noise).bounds();
         assert!(foreseen.iou(&walk(49.0)) > 0.9, "{foreseen:?} is not {:?}", walk(49.0));
     }
 

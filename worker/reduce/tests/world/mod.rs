@@ -51,6 +51,7 @@ impl World {
             generation: 1,
             pipeline: pipeline().digest(),
             reduce: pipeline().reduce_digest(),
+            squads: Vec::new(),
             recordings,
         }
     }
@@ -91,6 +92,7 @@ impl World {
             height: 720,
             shards,
             gaps: Vec::new(),
+            views: Vec::new(),
         }
     }
 
@@ -105,6 +107,7 @@ impl World {
                 content_hash: u64::from(frame),
                 luma: [90; 64],
                 preview: frame.is_multiple_of(50).then(|| GRASS.clone()),
+                corners: Vec::new(),
             })
             .collect();
         let digest = shard.digest();
@@ -162,8 +165,10 @@ pub fn pipeline() -> Pipeline {
                 region: Vec::new(),
             },
         },
+        describe: None,
         preview: Preview::default(),
         track: Track::default(),
+        identify: Default::default(),
     }
 }
 
