@@ -17,6 +17,7 @@ mod results;
 mod run;
 mod screen;
 mod text;
+mod track;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Priority(args) => remote::priority(args).await,
         Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Results(args) => results::results(args).await,
+        Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)
