@@ -20,6 +20,7 @@ mod run;
 mod screen;
 mod sources;
 mod text;
+mod track;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
+        Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)
