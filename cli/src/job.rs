@@ -11,7 +11,10 @@ use fulltime_common::{
     store::{Store, StoreError, resolve_url},
     wire::Band,
 };
-use fulltime_coordinator::matching::{self, Listed};
+use fulltime_coordinator::{
+    holdings,
+    matching::{self, Listed},
+};
 
 use crate::{
     args::JobArgs,
@@ -140,10 +143,13 @@ impl Submission {
     /// Whatever the stores say.
     pub async fn store(&mut self, say: impl Fn(String)) -> Result<(), StoreError> {
         let id = &self.job.id;
+        holdings::announce(&self.store, &self.job.out).await?;
         if let Some(Fresh { source, loaded }) = self.fresh.take() {
-            pipeline::upload(loaded, &self.store, say).await?;
+            pipeline::upload(&loaded, &self.store, &say).await?;
             self.out.put_once(&keys::job::source(id), source.into_bytes()).await?;
             self.out.put_json_once(&keys::job::spec(id), &self.job).await?;
+            // What was found there may have been cleaned up before the job was there to keep it.
+            pipeline::upload(&loaded, &self.store, &say).await?;
         }
         let registered = Registered { job: id.clone(), out: self.job.out.clone() };
         self.state.put_json_once(&keys::state::registry(id), &registered).await?;

@@ -17,6 +17,7 @@ mod results;
 mod run;
 mod screen;
 mod text;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Retry(args) => remote::retry(args).await,
         Command::Priority(args) => remote::priority(args).await,
         Command::Rebuild(args) => remote::rebuild(args).await,
+        Command::Delete(args) => tidy::delete(args).await,
+        Command::Gc(args) => tidy::gc(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));

@@ -173,6 +173,13 @@ pub struct Registered {
     pub out: String,
 }
 
+/// `outs/{digest}.json` below a store: a place whose jobs refer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referrer {
+    /// Absolute URL.
+    pub out: String,
+}
+
 /// One row of the match table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableRow {

@@ -21,6 +21,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     campaign::Mandate,
     controls::Standing,
+    crash::Deed,
+    holdings,
     ledger::{Admitted, Attempt, Limits},
     manifest::Manifest,
     matching::{Listed, match_list},
@@ -58,6 +60,7 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
     let store = Store::create(&job.store)?;
     out.probe_writable().await?;
     store.probe_writable().await?;
+    holdings::announce(&store, out.url().as_str()).await?;
     let pipeline: Pipeline = required(&store, "pipeline", &keys::store::pipeline(&job.pipeline)).await?;
     let mut list = fixed_match_list(&job, &out, mandate).await?;
     let (revisions, finished) = {
@@ -104,7 +107,7 @@ async fn fixed_match_list(job: &Job, out: &Store, mandate: &Mandate) -> Result<M
         size: object.size,
         etag: object.e_tag,
     });
-    fix(out, &key, match_list(job, listing.collect())?, mandate).await
+    fix(out, &key, match_list(job, listing.collect())?, mandate, Deed::List).await
 }
 
 /// Names of the objects below a folder of the job, without `.json`.

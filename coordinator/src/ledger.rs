@@ -16,6 +16,7 @@ use fulltime_common::{
     digest::Digest,
     error::Disposition,
     keys,
+    plan::{MatchPlan, PlannedMatch, ShardSpec},
     wire::{Band, Event, EventKind, Hello, JobFailure, JobState, Outcome, Pool, Task, TaskKind},
 };
 
@@ -37,6 +38,7 @@ use charges::Judgement;
 use decisions::Parting;
 pub use entry::WorkId;
 use entry::{After, Charge, Entry, Live, Subscriber};
+use fixture::Fixture;
 use fleet::Fleet;
 use job::{Job, TakenUp};
 pub use policy::Policy;
@@ -445,6 +447,22 @@ impl Ledger {
         }
         self.fleet.hear(hello, now);
     }
+}
+
+/// Names the result of a whole match, should no shard of this plan be given up: what [`Action::FindReduced`] asks for.
+#[must_use]
+pub fn whole_result(
+    plan: &MatchPlan,
+    splits: &BTreeMap<Digest, Vec<ShardSpec>>,
+    archive: &str,
+    reduce: Digest,
+) -> Digest {
+    let recordings = plan.recordings.iter().map(|recording| recording.placement.clone()).collect();
+    let mut fixture = Fixture::new(PlannedMatch { id: plan.id.clone(), recordings }, 0);
+    fixture.open(archive);
+    fixture.load(plan, splits);
+    // Neither job nor generation is part of the name.
+    fixture.inputs("", GENERATION, plan.pipeline, reduce, true).digest()
 }
 
 /// How a unit of work ended.

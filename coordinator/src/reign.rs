@@ -59,8 +59,8 @@ pub(crate) enum Ended {
 enum Message {
     Ledger(Input),
     Asked(Asked),
-    /// Entries of the registry that were not known.
-    Registered(Vec<Registered>),
+    /// Entries of the registry that were not known, and known jobs that have none any more.
+    Registry(Vec<Registered>, Vec<JobId>),
     /// The entry that a request spoke of.
     Submitted(Option<Registered>, Asked),
     Admitted(JobId, Arc<JobFiles>, Box<Admitted>),
@@ -137,7 +137,7 @@ impl Reign {
             rebuild: false,
         };
         reign.proclaim();
-        let registered = unknown_jobs(&reign.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)?;
+        let (registered, _) = registry(&reign.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)?;
         registered.iter().for_each(|registered| reign.take_up(registered));
         // Who asks now is answered by a ledger that knows all jobs.
         let requests = bus.requests().await?;
@@ -227,7 +227,10 @@ impl Reign {
                 over.into_iter().for_each(|job| self.notify(&job));
             }
             Message::Asked(asked) => self.asked(asked).await,
-            Message::Registered(found) => found.iter().for_each(|registered| self.take_up(registered)),
+            Message::Registry(found, gone) => {
+                gone.iter().for_each(|job| self.let_go(job));
+                found.iter().for_each(|registered| self.take_up(registered));
+            }
             Message::Submitted(registered, asked) => self.submitted(registered, asked).await,
             Message::Admitted(job, files, admitted) => {
                 self.files.insert(job.clone(), files);
@@ -247,6 +250,15 @@ impl Reign {
         self.outs.insert(job.clone(), registered.out.clone());
         self.feed(Input::Announce(job.clone()));
         self.admit(job, registered.out.clone());
+    }
+
+    /// A job that is over and was deleted since.
+    fn let_go(&mut self, job: &JobId) {
+        if self.ledger.state(job).is_some_and(is_closed) {
+            info!(%job, "the job was deleted");
+            self.outs.remove(job);
+            self.feed(Input::Forget(job.clone()));
+        }
     }
 
     /// Reads an announced job's objects.
@@ -278,9 +290,10 @@ impl Reign {
     fn poll(&mut self) {
         let (state, known) = (self.state.clone(), self.outs.keys().cloned().collect());
         self.chores.step(async move {
-            let found = unknown_jobs(&state, &known).await;
-            let found = found.inspect_err(|error| warn!(%error, "could not read the registry")).unwrap_or_default();
-            (!found.is_empty()).then_some(Message::Registered(found))
+            let looked = registry(&state, &known).await;
+            let looked = looked.inspect_err(|error| warn!(%error, "could not read the registry"));
+            let (found, gone) = looked.unwrap_or_default();
+            (!found.is_empty() || !gone.is_empty()).then_some(Message::Registry(found, gone))
         });
     }
 
@@ -337,12 +350,13 @@ fn minute_of_the_day() -> Option<u16> {
     u16::try_from(minutes % (24 * 60)).ok()
 }
 
-async fn unknown_jobs(state: &Store, known: &BTreeSet<JobId>) -> Result<Vec<Registered>, StoreError> {
-    let mut jobs = Vec::new();
+/// The registry's entries that are not known, and which known jobs have none.
+async fn registry(state: &Store, known: &BTreeSet<JobId>) -> Result<(Vec<Registered>, Vec<JobId>), StoreError> {
+    let (mut jobs, mut gone) = (Vec::new(), known.clone());
     for object in state.list(Some(keys::state::REGISTRY)).await? {
         let key = object.location.as_ref();
         let job = key.rsplit('/').next().and_then(|name| name.strip_suffix(".json"));
-        if job.is_none_or(|job| known.contains(job)) {
+        if job.is_none_or(|job| gone.remove(job)) {
             continue;
         }
         match state.get_json::<Registered>(key).await {
@@ -351,7 +365,7 @@ async fn unknown_jobs(state: &Store, known: &BTreeSet<JobId>) -> Result<Vec<Regi
         }
     }
     jobs.sort_by(|a, b| a.job.cmp(&b.job));
-    Ok(jobs)
+    Ok((jobs, gone.into_iter().collect()))
 }
 
 type OpenStream<T> = for<'a> fn(&'a dyn Bus) -> BoxFuture<'a, Result<BoxStream<'static, T>, QueueError>>;

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{Message, Reign};
 use crate::{
     controls,
+    crash::{self, Deed},
     ledger::{Decision, Input, JobId},
     planning::PlanError,
 };
@@ -154,7 +155,7 @@ fn unknown(job: &str) -> Reply {
 }
 
 async fn answer(asked: Asked, reply: Reply) {
-    if let Err(error) = (asked.answer)(reply).await {
+    if let Err(error) = crash::around(Deed::Answer, (asked.answer)(reply)).await {
         warn!(%error, "could not answer a request");
     }
 }
