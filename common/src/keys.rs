@@ -118,10 +118,20 @@ pub mod store {
 }
 
 pub mod state {
+    use crate::plan::encode;
+
     pub const REGISTRY: &str = "registry";
     /// One object for each take-over of a leader.
     pub const EPOCHS: &str = "epoch";
 
+    /// Lane time that was paid for, by month, tenant and job.
+    pub const USAGE: &str = "usage";
+
+    /// Folder of what a job has used in a month (`2026-11`). A tenant's name may hold anything.
+    #[must_use]
+    pub fn usage(month: &str, tenant: &str, job: &str) -> String {
+        format!("{USAGE}/{month}/{}/{job}", encode(tenant))
+    }
     #[must_use]
     pub fn registry(job: &str) -> String {
         format!("{REGISTRY}/{job}.json")

@@ -77,6 +77,9 @@ pub enum StoreError {
     Conflict { url: String, key: String },
 }
 
+/// Bytes that must fit before a store counts as having room again.
+const ROOM: usize = 8 << 20;
+
 /// Result of [`Store::put_once`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -378,6 +381,19 @@ impl Store {
         if let Some(folder) = self.folder() {
             let _ = std::fs::remove_dir(folder.join(key));
         }
+    }
+
+    /// Shows that there is room for results: writes a few megabytes and removes them.
+    ///
+    /// # Errors
+    /// Why that much cannot be written.
+    pub async fn probe_room(&self) -> Result<(), StoreError> {
+        let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let key = format!(".fulltime-probe-{}-{nonce}", std::process::id());
+        let put = self.put_once(&key, vec![0; ROOM]).await;
+        let deleted = self.delete(std::slice::from_ref(&key)).await;
+        put?;
+        deleted
     }
 
     /// Shows that this place can be written and that a second create is refused. Leaves nothing behind.

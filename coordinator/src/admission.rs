@@ -27,6 +27,7 @@ use crate::{
     manifest::Manifest,
     matching::{Listed, match_list},
     planning::{JobFiles, Parts, PlanError},
+    usage,
     verdict::{fix, required},
 };
 
@@ -45,7 +46,7 @@ pub(crate) enum Admission {
 ///
 /// # Errors
 /// Everything that makes it impossible to run: stores that cannot be written, an archive without matches, …
-pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admission, PlanError> {
+pub(crate) async fn admit(state: &Store, id: &str, out: &str, mandate: &Mandate) -> Result<Admission, PlanError> {
     let out = Store::open(out)?;
     let job: Job = required(&out, "job", &keys::job::spec(id)).await?;
     let standing = Standing::read(&out, id).await?;
@@ -83,7 +84,8 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
         generation,
         band: standing.band.unwrap_or(job.priority),
         tenant: job.tenant.clone(),
-        limits: Limits { max_gpu_hours: job.max_gpu_hours, window: None },
+        limits: Limits { max_gpu_hours: job.max_gpu_hours, window: job.window.map(|window| (window.from, window.to)) },
+        spent: usage::of_job(state, job.tenant.as_deref(), id, standing.round).await?,
         paused: standing.paused,
         round: standing.round,
         attempts: attempts(&out, id).await?,

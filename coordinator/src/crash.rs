@@ -40,10 +40,12 @@ pub enum Deed {
     Inputs,
     Report,
     Manifest,
+    /// Books lane time.
+    Book,
 }
 
 impl Deed {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Claim,
         Self::Epoch,
         Self::Lead,
@@ -62,6 +64,7 @@ impl Deed {
         Self::Inputs,
         Self::Report,
         Self::Manifest,
+        Self::Book,
     ];
 
     /// The points before and after it, as `FULLTIME_CRASH_AT` calls them.
@@ -86,6 +89,7 @@ impl Deed {
             Self::Inputs => ["before-inputs", "after-inputs"],
             Self::Report => ["before-report", "after-report"],
             Self::Manifest => ["before-manifest", "after-manifest"],
+            Self::Book => ["before-booking", "after-booking"],
         }
     }
 }

@@ -23,6 +23,7 @@ mod reign;
 pub mod report;
 mod service;
 pub mod sweep;
+mod usage;
 mod verdict;
 mod webhook;
 

@@ -36,7 +36,10 @@ use crate::{
     webhook,
 };
 
+mod keeping;
 mod requests;
+
+use keeping::Keeping;
 
 /// How often the registry is looked at for jobs of which no request told.
 const POLL: Duration = Duration::from_secs(3);
@@ -64,6 +67,8 @@ enum Message {
     /// The entry that a request spoke of.
     Submitted(Option<Registered>, Asked),
     Admitted(JobId, Arc<JobFiles>, Box<Admitted>),
+    /// The stores of a job that wanted room can be written again.
+    Room(JobId),
     /// A decision is durable, or could not be made so; somebody may wait for the answer.
     Decided(JobId, Decision, Result<(), PlanError>, Option<Asked>),
 }
@@ -97,6 +102,7 @@ pub(crate) struct Reign {
     beat: Duration,
     stall: Duration,
     rebuild: bool,
+    keeping: Keeping,
 }
 
 impl Reign {
@@ -135,6 +141,7 @@ impl Reign {
             mandate,
             stall: leadership.lease / 2,
             rebuild: false,
+            keeping: Keeping::default(),
         };
         reign.proclaim();
         let (registered, _) = registry(&reign.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)?;
@@ -159,7 +166,10 @@ impl Reign {
                 // A lost lead is seen before anything else is.
                 biased;
                 () = &mut lost => return Ok(Ended::Deposed),
-                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                () = shutdown.cancelled() => {
+                    self.close_books().await;
+                    return Ok(Ended::Shutdown);
+                }
                 _ = ticks.tick() => tick = true,
                 Some(message) = self.answers.recv() => batch.push(message),
                 Some(message) = self.heard.recv() => batch.push(message),
@@ -179,6 +189,7 @@ impl Reign {
                 self.handle(message).await;
             }
             if self.rebuild {
+                self.close_books().await;
                 return Ok(Ended::Rebuild);
             }
             if tick {
@@ -186,6 +197,8 @@ impl Reign {
                 self.feed(Input::Tick { minute: minute_of_the_day() });
                 let ledger = &self.ledger;
                 self.files.retain(|job, _| ledger.state(job).is_some_and(|state| !is_closed(state)));
+                self.look_at_the_calendar();
+                self.look_for_room();
                 if polled.elapsed() >= POLL {
                     polled = Instant::now();
                     self.poll();
@@ -236,6 +249,7 @@ impl Reign {
                 self.files.insert(job.clone(), files);
                 self.feed(Input::Admit(job, admitted));
             }
+            Message::Room(job) => self.go_on(job),
             Message::Decided(job, decision, put, asked) => self.decided(job, decision, put, asked).await,
         }
     }
@@ -263,9 +277,9 @@ impl Reign {
 
     /// Reads an announced job's objects.
     fn admit(&mut self, job: JobId, out: String) {
-        let mandate = self.mandate.clone();
+        let (state, mandate) = (self.state.clone(), self.mandate.clone());
         self.chores.step(async move {
-            Some(match admission::admit(&job, &out, &mandate).await {
+            Some(match admission::admit(&state, &job, &out, &mandate).await {
                 Ok(Admission::Run(files, admitted)) => Message::Admitted(job, files, admitted),
                 Ok(Admission::Finished(manifest, url)) => {
                     Message::Ledger(Input::Past(job, Box::new(Past::finished(&manifest, url))))
@@ -277,11 +291,11 @@ impl Reign {
         });
     }
 
-    /// Tells the job's webhook, if it has one, that the job is over.
+    /// Tells the job's webhook, if it has one, that the job is over or paused.
     fn notify(&mut self, job: &JobId) {
         let status = self.ledger.status(Some(job), self.started.elapsed()).pop();
         let url = self.files.get(job).and_then(|files| files.job.webhook.clone());
-        if let (Some(url), Some(status)) = (url, status.filter(|status| is_closed(status.state))) {
+        if let (Some(url), Some(status)) = (url, status.filter(|status| status.state.is_over())) {
             // Not among the chores: a slow webhook must not take a place from them.
             self.notices.spawn(async move { webhook::post(&url, &status.into()).await });
         }
@@ -319,6 +333,11 @@ impl Reign {
                 for (job, work) in work {
                     self.dispatch.send(Outgoing::Discard(job.into(), work));
                 }
+            }
+            Action::Book(booking) => self.book(booking),
+            Action::Notify { job } => {
+                info!(%job, "the job has paused by itself");
+                self.notify(&job);
             }
             Action::Check { ref job, .. }
             | Action::Open { ref job, .. }

@@ -297,6 +297,7 @@ mod tests {
                 priority: Band::Normal,
                 tenant: None,
                 max_gpu_hours: None,
+                window: None,
                 webhook: None,
                 pipeline,
                 submitted_at: String::new(),

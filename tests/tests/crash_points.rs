@@ -51,7 +51,7 @@ fn story(deed: Deed) -> Story {
         | Deed::Inputs
         | Deed::Report
         | Deed::Manifest => Story::Run,
-        Deed::Withdraw | Deed::Control | Deed::Answer => Story::Pause,
+        Deed::Withdraw | Deed::Control | Deed::Answer | Deed::Book => Story::Pause,
         Deed::Discard => Story::Prioritise,
         Deed::Stop => Story::Cancel,
         Deed::Revision => Story::Change,
@@ -143,7 +143,8 @@ impl Told<'_> {
         match story {
             Story::Run | Story::Poison => {}
             Story::Pause => {
-                self.wait_for(&job, "plan", 2);
+                // Something has been worked, which is booked.
+                assert!(wait_until(HUNG, || self.shards() >= 3), "it runs");
                 let _ = self.cluster.ask(&["pause", &job]);
                 let _ = self.cluster.ask(&["resume", &job]);
             }
@@ -153,8 +154,7 @@ impl Told<'_> {
             }
             Story::Cancel => {
                 self.wait_for(&job, "plan", 2);
-                let store = self.out.join("store/shards");
-                assert!(wait_until(HUNG, || files(&store).iter().any(|path| path.ends_with("index.json"))), "it runs");
+                assert!(wait_until(HUNG, || self.shards() >= 1), "it runs");
                 let _ = self.cluster.ask(&["cancel", &job]);
                 let state = || self.cluster.state(&job) == "cancelled";
                 assert!(wait_until(HUNG, state), "cancelled it is");
@@ -185,6 +185,11 @@ impl Told<'_> {
     fn wait_for(&self, job: &str, folder: &str, objects: usize) {
         let there = || files(&self.out.join("jobs").join(job).join(folder)).len() >= objects;
         assert!(wait_until(HUNG, there), "{objects} objects in {folder}");
+    }
+
+    /// Shards that are committed.
+    fn shards(&self) -> usize {
+        files(&self.out.join("store/shards")).iter().filter(|path| path.ends_with("index.json")).count()
     }
 
     fn manifest(&self, job: &str) -> PathBuf {

@@ -77,7 +77,7 @@ impl Reign {
     }
 
     /// Makes a decision durable; the ledger hears of it afterwards.
-    fn decide(&mut self, job: JobId, decision: Decision, asked: Option<Asked>) {
+    pub(super) fn decide(&mut self, job: JobId, decision: Decision, asked: Option<Asked>) {
         let Some(out) = self.outs.get(&job).cloned() else { return };
         let (mandate, turn, answers) = (self.mandate.clone(), Arc::clone(&self.deciding), self.answer.clone());
         self.chores.step(async move {

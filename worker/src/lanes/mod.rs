@@ -35,6 +35,7 @@ mod canary;
 mod commit;
 mod engine;
 mod fetch;
+mod loading;
 mod picture;
 mod shard;
 mod window;
@@ -100,7 +101,7 @@ impl LocalLanes {
     ) -> Result<Outcome, TaskError> {
         if task.alone {
             attempt.enter(Phase::Canary);
-            unless_halted(attempt, self.canary(task)).await?;
+            unless_halted(attempt, self.canary(task, attempt)).await?;
             attempt.enter(Phase::Running);
         }
         match &task.kind {
@@ -189,7 +190,7 @@ impl LocalLanes {
     }
 
     /// Shows that this worker can decode, and infer with the task's own pipeline.
-    async fn canary(&self, task: &Task) -> Result<(), TaskError> {
+    async fn canary(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<(), TaskError> {
         let model = match &task.kind {
             TaskKind::Map { shard } => {
                 let store = self.cache.store(task)?;
@@ -199,10 +200,12 @@ impl LocalLanes {
             }
             TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
         };
-        let mut machine = self.machine();
+        let (mut machine, attempt) = (self.machine(), Arc::clone(attempt));
         let finished = blocking(move || -> Result<Machine, TaskError> {
             let detector = match &model {
-                Some((map, pipeline, model)) => Some(machine.detector(*map, model.as_deref(), pipeline)?),
+                Some((map, pipeline, model)) => {
+                    Some(loading::watched(&attempt, || machine.detector(*map, model.as_deref(), pipeline))?)
+                }
                 None => None,
             };
             canary::check(detector)?;
