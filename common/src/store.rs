@@ -77,6 +77,9 @@ pub enum StoreError {
     Conflict { url: String, key: String },
 }
 
+/// Bytes that must fit before a store counts as having room again.
+const ROOM: usize = 8 << 20;
+
 /// Result of [`Store::put_once`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -340,6 +343,57 @@ impl Store {
         let path = prefix.map(|prefix| self.path("list", prefix)).transpose()?;
         let list = self.inner.list(path.as_ref()).try_collect();
         list.await.map_err(|source| self.object("list", prefix.unwrap_or_default(), source))
+    }
+
+    /// Names of the folders directly below a prefix, sorted.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let path = self.path("list", prefix)?;
+        let list = self.inner.list_with_delimiter(Some(&path)).await;
+        let list = list.map_err(|source| self.object("list", prefix, source))?;
+        let mut names: Vec<_> =
+            list.common_prefixes.iter().filter_map(|folder| Some(folder.filename()?.to_owned())).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes objects, many at once where the store can. One that is not there is no error.
+    ///
+    /// # Errors
+    /// Whatever the store says; what was removed before stays so.
+    pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        use futures::StreamExt as _;
+        let paths: Result<Vec<_>, _> = keys.iter().map(|key| self.path("delete", key)).collect();
+        let mut deleted = self.inner.delete_stream(futures::stream::iter(paths?).map(Ok).boxed());
+        while let Some(result) = deleted.next().await {
+            match result {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.object("delete", keys.first().map_or("", String::as_str), source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a folder from which the last object has gone, where there are folders. One that is not empty stays.
+    pub fn remove_empty_folder(&self, key: &str) {
+        if let Some(folder) = self.folder() {
+            let _ = std::fs::remove_dir(folder.join(key));
+        }
+    }
+
+    /// Shows that there is room for results: writes a few megabytes and removes them.
+    ///
+    /// # Errors
+    /// Why that much cannot be written.
+    pub async fn probe_room(&self) -> Result<(), StoreError> {
+        let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let key = format!(".fulltime-probe-{}-{nonce}", std::process::id());
+        let put = self.put_once(&key, vec![0; ROOM]).await;
+        let deleted = self.delete(std::slice::from_ref(&key)).await;
+        put?;
+        deleted
     }
 
     /// Shows that this place can be written and that a second create is refused. Leaves nothing behind.

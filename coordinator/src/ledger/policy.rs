@@ -1,6 +1,6 @@
 //! Budgets and patience.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Each kind of failure has its own budget, so that a flaky network never condemns an input.
 #[derive(Debug, Clone)]
@@ -31,6 +31,11 @@ pub struct Policy {
     /// Store or network failures in a row, and for how long, before a job pauses whatever task they hit.
     pub trouble: u32,
     pub patience: Duration,
+    /// Lane time that tenants may use in a month.
+    pub quotas: BTreeMap<Arc<str>, Duration>,
+    /// Used lane time is made durable after so long, or once it matters to a limit, but not more often than the second.
+    pub booking: Duration,
+    pub booking_least: Duration,
     /// A worker that has not said hello for so long is gone.
     pub silence: Duration,
     /// How long to wait for another worker once all are unfit, or none has the pinned engine class.
@@ -59,6 +64,9 @@ impl Policy {
             revisions: 3,
             trouble: 8,
             patience: Duration::from_secs(30),
+            quotas: BTreeMap::new(),
+            booking: Duration::from_secs(600),
+            booking_least: Duration::from_secs(15),
             silence: Duration::from_secs(5),
             unfit_grace: Duration::from_secs(3),
             class_grace: Duration::from_secs(30),

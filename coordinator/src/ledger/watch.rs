@@ -18,10 +18,21 @@ impl Ledger {
                 minute.into_iter().for_each(|minute| job.look_at_the_clock(minute));
             });
         }
+        let all: Vec<_> = self.jobs.keys().cloned().collect();
+        all.iter().for_each(|id| self.book(id, false, now, actions));
+        for id in &ids {
+            let over = self.is_over_quota(id);
+            self.with(id, |job| job.over_quota = over);
+        }
         self.ask_for_lost_work(now, actions);
         self.pause_the_hopeless(now, actions);
         for id in &ids {
             self.race_the_stragglers(id, now, actions);
+        }
+        for job in self.jobs.values_mut() {
+            if job.is_news() {
+                actions.push(Action::Notify { job: job.id.clone() });
+            }
         }
     }
 

@@ -81,6 +81,7 @@ impl Ground {
             priority: Band::Normal,
             tenant: None,
             max_gpu_hours: None,
+            window: None,
             webhook: None,
             pipeline: pipeline.digest(),
             submitted_at: "2026-11-03T10:15:00Z".into(),

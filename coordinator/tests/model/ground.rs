@@ -47,6 +47,7 @@ pub fn admitted(attempts: Vec<Attempt>) -> Admitted {
         band: Band::Normal,
         tenant: None,
         limits: Limits::default(),
+        spent: Duration::ZERO,
         paused: false,
         round: 0,
         attempts,
