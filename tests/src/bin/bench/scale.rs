@@ -168,7 +168,7 @@ pub fn run(options: &Options) {
     let (first, last) = figures.window();
     let makespan = (last - first).as_secs_f64();
     let ideal = useful / lanes as f64;
-    let (efficiency, ratio) = (useful / up, makespan / ideal);
+    let (efficiency, ratio, tail) = (useful / up, makespan / ideal, figures.tail().as_secs_f64());
     let attempts = figures.attempts.load(Ordering::Relaxed);
     let table = |line: &str| if options.json { eprintln!("{line}") } else { println!("{line}") };
     table(&format!("{:<44} {:>10}", "shards", shards));
@@ -177,11 +177,12 @@ pub fn run(options: &Options) {
     table(&format!("{:<44} {:>10.1}", "makespan, seconds", makespan));
     table(&format!("{:<44} {:>10.1}", "ideal: all lanes busy to the end, seconds", ideal));
     table(&format!("{:<44} {:>10.3}", "makespan over ideal", ratio));
+    table(&format!("{:<44} {:>10.1}", "of it with nothing new to begin, seconds", tail));
     table(&format!("{:<44} {:>10.3}", "lane time that became first commits", efficiency));
     if options.json {
         let result = json!({
             "bench": "scale", "efficiency": efficiency, "makespan_ratio": ratio, "makespan_s": makespan,
-            "ideal_s": ideal, "shards": shards, "lanes": lanes, "attempts": attempts, "scale": options.scale,
+            "ideal_s": ideal, "tail_s": tail, "shards": shards, "lanes": lanes, "attempts": attempts, "scale": options.scale,
             "preempted_with_notice": with_notice, "preempted_without": without,
         });
         println!("{result}");
