@@ -277,6 +277,11 @@ impl Cluster {
     }
 
     #[must_use]
+    pub fn has_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    #[must_use]
     pub fn nats(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }

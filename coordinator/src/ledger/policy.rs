@@ -41,9 +41,11 @@ pub struct Policy {
     /// How long to wait for another worker once all are unfit, or none has the pinned engine class.
     pub unfit_grace: Duration,
     pub class_grace: Duration,
-    /// A shard that runs this many times longer than the job's median, and at least this long, is tried elsewhere, too.
-    pub straggler: u32,
+    /// A shard that runs for so many percent of the job's median, and at least this long, is tried elsewhere, too, if
+    /// lanes stand idle; so many times.
+    pub straggler_percent: u32,
     pub straggler_least: Duration,
+    pub rivals: u32,
 }
 
 impl Policy {
@@ -70,8 +72,9 @@ impl Policy {
             silence: Duration::from_secs(5),
             unfit_grace: Duration::from_secs(3),
             class_grace: Duration::from_secs(30),
-            straggler: 2,
+            straggler_percent: 150,
             straggler_least: Duration::from_secs(1),
+            rivals: 2,
         }
     }
 

@@ -85,17 +85,18 @@ impl Ledger {
         }
     }
 
-    /// At the tail of a job, lanes that stand idle run a shard a second time that takes much longer than others did. The
-    /// first commit counts.
+    /// At the tail of a job, lanes that stand idle run a shard once more that takes much longer than others did, and again
+    /// if that run is no faster. The first commit counts.
     fn race_the_stragglers(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.is_over() && !job.is_paused() && !job.has_more()) else {
             return;
         };
         let Some(median) = job.median_duration() else { return };
-        let least = (median * self.policy.straggler).max(self.policy.straggler_least);
+        let least = (median * self.policy.straggler_percent / 100).max(self.policy.straggler_least);
         let of_job = |entry: &Entry| entry.account().is_some_and(|s| s.job == *id);
         let slow = self.work.iter().filter(|(_, entry)| of_job(entry));
-        let slow = slow.filter_map(|(work, entry)| Some((entry.straggles(least, now)?, entry, work)));
+        let slow =
+            slow.filter_map(|(work, entry)| Some((entry.straggles(least, self.policy.rivals, now)?, entry, work)));
         let mut slow: Vec<(Duration, WorkId, Pool, String)> = slow
             .filter_map(|(run, entry, work)| {
                 let kind = job.task(entry.account()?.place)?;

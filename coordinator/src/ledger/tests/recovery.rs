@@ -122,8 +122,8 @@ fn later(world: &mut World, time: Duration, straggler: &Task) {
 #[test]
 fn a_straggler_at_the_tail_is_run_elsewhere_too_and_the_first_commit_stops_the_other() {
     let (mut world, straggler) = tail();
-    later(&mut world, Duration::from_millis(1900), &straggler);
-    assert!(world.queue.is_empty(), "not yet twice as long as the others");
+    later(&mut world, Duration::from_millis(1400), &straggler);
+    assert!(world.queue.is_empty(), "not yet half as long again as the others");
     later(&mut world, Duration::from_millis(200), &straggler);
     let [rival] = &world.queue[..] else { panic!("one release") };
     let rival = rival.clone();
@@ -139,6 +139,27 @@ fn a_straggler_at_the_tail_is_run_elsewhere_too_and_the_first_commit_stops_the_o
     world.tell(&straggler, "w1", failed(Disposition::Cancelled, "stopped"));
     world.settle(&["w1", "w2"]);
     assert_eq!((world.status("j").state, world.status("j").shards_done), (JobState::Finished, 6));
+}
+
+#[test]
+fn a_rival_that_straggles_too_is_raced_once_and_then_no_more() {
+    let (mut world, straggler) = tail();
+    for (runs, before) in [("w2", "w1"), ("w3", "w2")] {
+        world.feed(Input::Hello(hello("w3", 1, "cpu")));
+        later(&mut world, Duration::from_secs(2), &straggler);
+        let rival = world.queue.first().cloned().expect("a rival");
+        assert_eq!((rival.digest, rival.avoid.as_deref()), (straggler.digest, Some(before)));
+        world.take(&rival);
+        world.tell(&rival, runs, EventKind::Started);
+    }
+    world.feed(Input::Hello(hello("w3", 1, "cpu")));
+    later(&mut world, Duration::from_secs(2), &straggler);
+    assert!(world.queue.is_empty(), "enough is enough");
+    world.commit(&straggler);
+    world.tell(&straggler, "w1", EventKind::Committed(Outcome::default()));
+    assert_eq!(world.stopped.len(), 1, "both rivals at once");
+    world.settle(&["w1", "w2", "w3"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
 }
 
 #[test]
