@@ -9,6 +9,7 @@ mod broker;
 mod document;
 mod end;
 mod evaluate;
+mod export;
 mod follow;
 mod given;
 mod job;
@@ -77,6 +78,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
+        Command::Export(args) => export::export(args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)
