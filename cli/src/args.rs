@@ -77,6 +77,9 @@ pub enum Command {
     /// Scores results against ground truth: detections, tracks and identities.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
+    /// Follows objects through public detections (`MOTChallenge` text) and writes them with identities.
+    #[command(after_help = EXIT_CODES)]
+    Track(TrackArgs),
     /// Prints the JSON schema of a file that fulltime reads.
     Schema { file: SchemaOf },
 }
@@ -96,6 +99,7 @@ impl Command {
             Self::Results(a) => a.json,
             Self::Eval(a) => a.json,
             Self::Export(a) => a.json,
+            Self::Track(a) => a.json,
             Self::Schema { .. } => false,
         }
     }
@@ -418,6 +422,29 @@ pub enum Benchmark {
     Mot17,
     /// As mot17, and results on vehicles are left out
     Mot20,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TrackArgs {
+    /// Detections in `MOTChallenge` text (frame,id,left,top,width,height,confidence,…), packed with gzip or not
+    #[arg(long, value_name = "FILE")]
+    pub detections: PathBuf,
+    /// File that gets the tracked boxes in the same format, the id in the second column; it is overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Frames a second of the recording
+    #[arg(long, value_name = "N", default_value_t = 25.0, value_parser = frame_rate)]
+    pub fps: f64,
+    /// Prints frames, detections, objects, rows and speed as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn frame_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(fps) if (0.1..=1000.0).contains(&fps) => Ok(fps),
+        _ => Err("a number of frames a second from 0.1 to 1000 is needed".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod run;
 mod screen;
 mod sources;
 mod text;
+mod track;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Results(args) => results::results(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
         Command::Export(args) => export::export(args).await,
+        Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)

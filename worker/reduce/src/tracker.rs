@@ -19,7 +19,10 @@ mod motion;
 mod smooth;
 mod tracklet;
 mod tuning;
+mod untangle;
 mod whole;
+
+use std::{cmp::Ordering, collections::VecDeque};
 
 use fulltime_common::pipeline::Track as Settings;
 
@@ -31,10 +34,14 @@ pub use motion::{Bounds, Motion, Noise};
 pub use smooth::smooth;
 pub use tracklet::Tracklet;
 pub use tuning::Tuning;
+pub use untangle::Exchange;
 pub use whole::{Followed, Object, Sighting, follow};
 
 use tracklet::Growing;
+use untangle::{Close, Memory};
 
+/// A track remembers its sightings for so long.
+const REMEMBER_SECONDS: f64 = 2.0;
 /// The unit of time in the motion model.
 const STEPS_PER_SECOND: f64 = 30.0;
 
@@ -73,6 +80,33 @@ struct Live {
     /// In frame `last`.
     seen: Bounds,
     story: Growing,
+    /// The last seconds, for second thoughts.
+    memory: VecDeque<Memory>,
+}
+
+impl Live {
+    fn remember(&mut self, frame: u32, seen: &Observation, frames: u32) {
+        self.memory.push_back(Memory { frame, score: seen.score, bounds: seen.bounds });
+        while self.memory.front().is_some_and(|memory| frame - memory.frame > frames) {
+            self.memory.pop_front();
+        }
+    }
+
+    /// Each goes on as the other after a frame; what they were before stays with them.
+    fn exchange(&mut self, other: &mut Self, after: u32) {
+        let tail = |track: &mut Self| {
+            let at = track.memory.partition_point(|memory| memory.frame <= after);
+            Vec::from(track.memory.split_off(at))
+        };
+        let (gone, come) = (tail(self), tail(other));
+        self.story.exchange(after, &gone, &come);
+        other.story.exchange(after, &come, &gone);
+        self.memory.extend(come);
+        other.memory.extend(gone);
+        std::mem::swap(&mut self.last, &mut other.last);
+        std::mem::swap(&mut self.motion, &mut other.motion);
+        std::mem::swap(&mut self.seen, &mut other.seen);
+    }
 }
 
 /// What it is worth to match a track and a detection that are so alike; nothing unless it is more than 0.
@@ -90,7 +124,12 @@ pub struct Tracker {
     recent: u32,
     /// Frames from first to last sighting that make a track.
     least: u32,
+    /// Frames for which two tracks are watched after they were close, and that a track remembers.
+    watch: u32,
+    remember: u32,
     live: Vec<Live>,
+    close: Vec<Close>,
+    exchanges: Vec<Exchange>,
     fates: Vec<Fate>,
     camera: CameraPath,
     /// What the picture does per frame if it goes on, in pixels; only where the caller does not say.
@@ -115,10 +154,14 @@ impl Tracker {
             patience: frames(tuning.new_patience_seconds).max(every),
             recent: frames(tuning.recent_seconds).max(every),
             least: frames(settings.min_seconds),
+            watch: frames(tuning.exchange_seconds).max(every),
+            remember: frames(REMEMBER_SECONDS).max(every),
             settings: settings.clone(),
             tuning,
             fps,
             live: Vec::new(),
+            close: Vec::new(),
+            exchanges: Vec::new(),
             fates: Vec::new(),
             camera: CameraPath::default(),
             drift: (0.0, 0.0),
@@ -143,6 +186,29 @@ impl Tracker {
     ///
     /// `motion` is the camera's since the last frame that was stepped; without it, it is read off the detections.
     pub fn step(&mut self, frame: u32, seen: &[Observation], motion: Option<&CameraMotion>) -> Vec<Option<Serial>> {
+        // Sums and equal sums depend on the order, and nothing here shall.
+        let mut order: Vec<usize> = (0..seen.len()).collect();
+        let key = |o: &Observation| [o.bounds.cx, o.bounds.cy, o.bounds.w, o.bounds.h, o.score];
+        order.sort_by(|&a, &b| {
+            let (a, b) = (&seen[a], &seen[b]);
+            let pairs = key(a).into_iter().zip(key(b));
+            a.class.cmp(&b.class).then(pairs.fold(Ordering::Equal, |order, (a, b)| order.then(a.total_cmp(&b))))
+        });
+        let sorted: Vec<Observation> = order.iter().map(|&i| seen[i]).collect();
+        let mut track_of = vec![None; seen.len()];
+        for (i, track) in order.into_iter().zip(self.step_sorted(frame, &sorted, motion)) {
+            track_of[i] = track;
+        }
+        track_of
+    }
+
+    fn step_sorted(
+        &mut self,
+        frame: u32,
+        seen: &[Observation],
+        motion: Option<&CameraMotion>,
+    ) -> Vec<Option<Serial>> {
+        self.untangle(frame);
         self.retire(frame);
         let mut track_of = vec![None; seen.len()];
         let mut guess = motion.copied().unwrap_or_else(|| self.expected_motion(frame));
@@ -197,11 +263,13 @@ impl Tracker {
                 track.last = frame;
                 track.seen = seen[column].bounds;
                 track.story.add(frame, &seen[column]);
+                track.remember(frame, &seen[column], self.remember);
                 if track.last - track.first >= self.least {
                     self.fates[track.serial as usize] = Fate::Reported;
                 }
             }
         }
+        self.watch(frame);
         for (observation, track) in seen.iter().zip(&mut track_of) {
             if track.is_none() && observation.score >= f64::from(self.settings.start_score) {
                 *track = Some(self.start(frame, observation));
@@ -209,6 +277,17 @@ impl Tracker {
         }
         self.stepped = Some(frame);
         track_of
+    }
+
+    /// Mix-ups that have been found out since the last call; they come in the order in which they must be put right.
+    pub fn exchanges(&mut self) -> Vec<Exchange> {
+        std::mem::take(&mut self.exchanges)
+    }
+
+    /// What was said of the frames before this one is settled: no exchange will touch it any more.
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.close.iter().map(|close| close.since.saturating_sub(1)).min().unwrap_or(u32::MAX)
     }
 
     /// No more frames: what is open now is dropped.
@@ -238,7 +317,17 @@ impl Tracker {
         self.fates.push(if self.least == 0 { Fate::Reported } else { Fate::Open });
         let motion = Motion::new(&seen.bounds, &self.tuning.noise);
         let story = Growing::new(frame, seen);
-        self.live.push(Live { serial, class: seen.class, first: frame, last: frame, motion, seen: seen.bounds, story });
+        let memory = VecDeque::from([Memory { frame, score: seen.score, bounds: seen.bounds }]);
+        self.live.push(Live {
+            serial,
+            class: seen.class,
+            first: frame,
+            last: frame,
+            motion,
+            seen: seen.bounds,
+            story,
+            memory,
+        });
         serial
     }
 
@@ -255,7 +344,74 @@ impl Tracker {
         }
     }
 
+    /// Notes who is close to whom in this frame.
+    fn watch(&mut self, frame: u32) {
+        let sure = |track: &&Live| track.last == frame && self.fate(track.serial) == Fate::Reported;
+        let here: Vec<&Live> = self.live.iter().filter(sure).collect();
+        let mut found = Vec::new();
+        for (i, a) in here.iter().enumerate() {
+            for b in &here[i + 1..] {
+                if a.class == b.class && a.seen.iou(&b.seen) > self.tuning.close_iou {
+                    found.push((a.serial.min(b.serial), a.serial.max(b.serial)));
+                }
+            }
+        }
+        for (a, b) in found {
+            match self.close.iter_mut().find(|close| (close.a, close.b) == (a, b)) {
+                Some(close) => close.last = frame,
+                None => self.close.push(Close { a, b, since: frame, last: frame }),
+            }
+        }
+    }
+
+    /// Thinks again about tracks that were close and have been apart for a while, or that are about to end.
+    fn untangle(&mut self, frame: u32) {
+        let mut i = 0;
+        while i < self.close.len() {
+            let close = &self.close[i];
+            let ending = |track: &&Live| {
+                [close.a, close.b].contains(&track.serial) && frame.saturating_sub(track.last) > self.lost
+            };
+            let due = frame.saturating_sub(close.last) > self.watch
+                || frame.saturating_sub(close.since) + self.watch > self.remember
+                || self.live.iter().any(|track| ending(&track));
+            if due {
+                let close = self.close.remove(i);
+                self.decide(&close, frame);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    fn decide(&mut self, close: &Close, frame: u32) {
+        let place = |serial: Serial| self.live.iter().position(|track| track.serial == serial);
+        let (Some(i), Some(j)) = (place(close.a), place(close.b)) else { return };
+        let [a, b] = [&self.live[i], &self.live[j]];
+        let split = untangle::exchange(close, &a.memory, &b.memory, &self.camera, &self.tuning, self.fps);
+        let Some(after) = split else { return };
+        if let Ok([a, b]) = self.live.get_disjoint_mut([i, j]) {
+            a.exchange(b, after);
+        }
+        self.exchanges.push(Exchange { a: close.a, b: close.b, frames: after + 1..frame });
+        // Whoever else is close to one of them is close to the other from now on.
+        for other in &mut self.close {
+            let swap = |serial: Serial| match serial {
+                _ if serial == close.a => close.b,
+                _ if serial == close.b => close.a,
+                _ => serial,
+            };
+            if other.last > after {
+                let (a, b) = (swap(other.a), swap(other.b));
+                (other.a, other.b) = (a.min(b), a.max(b));
+            }
+        }
+    }
+
     fn end_all(&mut self) {
+        for close in std::mem::take(&mut self.close) {
+            self.decide(&close, u32::MAX);
+        }
         for track in std::mem::take(&mut self.live) {
             self.end(track);
         }

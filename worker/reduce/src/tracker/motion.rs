@@ -168,6 +168,13 @@ impl Motion {
         }
     }
 
+    /// How little a sighting was expected: half its squared distance in standard deviations, over all four dimensions.
+    pub(super) fn surprise(&self, seen: &Bounds, noise: &Noise) -> f64 {
+        let own = noise.sighting * self.h.at.max(1.0);
+        let axis = |axis: &Axis, seen: f64| (seen - axis.at) * (seen - axis.at) / (2.0 * (axis.var + own * own));
+        axis(&self.cx, seen.cx) + axis(&self.cy, seen.cy) + axis(&self.w, seen.w) + axis(&self.h, seen.h)
+    }
+
     /// The same state in the pixels of another frame. A turn of the camera is taken to be small: it turns positions and
     /// speeds, but neither boxes nor their uncertainty.
     #[must_use]

@@ -28,6 +28,12 @@ pub struct Tuning {
     pub camera_doubt: f64,
     /// Displacements that differ from the common one by more than this share of the height count less.
     pub camera_spread: f64,
+    /// Two tracks whose boxes overlap by more (IoU) are close to each other.
+    pub close_iou: f64,
+    /// For so long after that both are watched before it is decided whether they were mixed up.
+    pub exchange_seconds: f64,
+    /// Nats that an exchange must save.
+    pub exchange_margin: f64,
     /// What an object must have on average in every frame of its tracks, 0 to 1: the rank of its detection's score among
     /// all of the recording, nothing where it is missed.
     pub least_support: f64,
@@ -46,12 +52,17 @@ pub struct Tuning {
     pub link_memory: f64,
     /// Standard deviation of the ratio of heights.
     pub link_size: f64,
+    /// Nats that speak for a link if all others of the same time agree with the shift it stands for; seconds that count as
+    /// the same time; heights within which they agree.
+    pub link_consensus: f64,
+    pub link_window: f64,
+    pub link_agree: f64,
 }
 
 impl Tuning {
     pub const DEFAULT: Self = Self {
-        noise: Noise { position: 0.02, speed: 0.006, sighting: 0.06, first_speed: 0.03, upright: 0.6 },
-        smoothing: Noise { position: 0.01, speed: 0.004, sighting: 0.05, first_speed: 0.03, upright: 0.6 },
+        noise: Noise { position: 0.02, speed: 0.003, sighting: 0.043, first_speed: 0.01, upright: 0.6 },
+        smoothing: Noise { position: 0.02, speed: 0.006, sighting: 0.05, first_speed: 0.03, upright: 0.6 },
         grow: 0.1,
         distance: 0.3,
         distance_half: 4.0,
@@ -60,17 +71,23 @@ impl Tuning {
         recent_seconds: 0.1,
         new_patience_seconds: 0.1,
         camera_inertia: 0.6,
-        camera_doubt: 3.0,
-        camera_spread: 0.06,
+        camera_doubt: 0.7,
+        camera_spread: 0.07,
+        close_iou: 0.2,
+        exchange_seconds: 0.5,
+        exchange_margin: 4.0,
         least_support: 0.15,
-        link_prior: 3.0,
-        link_per_second: 0.1,
-        link_spread: 0.15,
-        link_drift: 0.4,
-        link_turn: 0.5,
+        link_prior: 3.2,
+        link_per_second: 0.055,
+        link_spread: 0.06,
+        link_drift: 0.67,
+        link_turn: 0.44,
         link_upright: 0.3,
-        link_memory: 2.0,
-        link_size: 0.2,
+        link_memory: 1.3,
+        link_size: 0.24,
+        link_consensus: 3.0,
+        link_window: 3.0,
+        link_agree: 1.5,
     };
 }
 

@@ -4,7 +4,7 @@ use fulltime_common::pipeline::Track as Settings;
 
 use super::{
     Fate, Observation, Serial, Tracker, camera::CameraPath, interpolate::interpolate, link::link_tuned, motion::Bounds,
-    smooth::smooth, tuning::Tuning,
+    smooth::smooth, tuning::Tuning, untangle::Exchange,
 };
 
 /// One object of a recording.
@@ -51,7 +51,9 @@ pub fn follow<'a>(
     let mut scores = Vec::new();
     for (frame, seen) in frames {
         scores.extend(seen.iter().map(|observation| observation.score));
-        for (detection, serial) in tracker.step(frame, &seen, None).into_iter().enumerate() {
+        let serials = tracker.step(frame, &seen, None);
+        put_right(&mut tracks, tracker.exchanges());
+        for (detection, serial) in serials.into_iter().enumerate() {
             let Some(track) = serial else { continue };
             if tracks.len() <= track as usize {
                 tracks.resize_with(track as usize + 1, Vec::new);
@@ -61,6 +63,7 @@ pub fn follow<'a>(
         }
     }
     tracker.finish();
+    put_right(&mut tracks, tracker.exchanges());
     let tracklets = tracker.tracklets();
     let groups = link_tuned(tracklets, tracker.camera(), settings, tuning, fps, &mut |_, _| Some(0.0));
     let mut objects: Vec<Object> = Vec::new();
@@ -87,6 +90,16 @@ pub fn follow<'a>(
     let tracklets = tracklets.len();
     let camera = tracker.into_camera();
     Followed { objects, camera, tracklets, settings: settings.clone(), tuning: tuning.clone(), fps }
+}
+
+fn put_right(tracks: &mut [Vec<Sighting>], exchanges: Vec<Exchange>) {
+    for Exchange { a, b, frames } in exchanges {
+        let tail = |track: &mut Vec<Sighting>| track.split_off(track.partition_point(|s| s.frame < frames.start));
+        let Ok([track_a, track_b]) = tracks.get_disjoint_mut([a as usize, b as usize]) else { continue };
+        let (gone, come) = (tail(track_a), tail(track_b));
+        track_a.extend(come.into_iter().map(|sighting| Sighting { track: a, ..sighting }));
+        track_b.extend(gone.into_iter().map(|sighting| Sighting { track: b, ..sighting }));
+    }
 }
 
 /// Where a score stands among all, 0 to 1; in the middle of those that are equal.
