@@ -85,6 +85,9 @@ pub enum Command {
     Gc(GcArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
+    /// Writes a finished job's tables in a format that others read, a file a recording.
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
     /// Scores results against ground truth: detections, tracks and identities.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
@@ -111,6 +114,7 @@ impl Command {
             Self::Gc(a) => a.json,
             Self::Results(a) => a.json,
             Self::Eval(a) => a.json,
+            Self::Export(a) => a.json,
             Self::Track(a) => a.json,
             Self::Schema { .. } => false,
         }
@@ -373,6 +377,75 @@ pub struct GcArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+const EXPORT_HELP: &str = "\
+Examples:
+  fulltime export --format mot out/jobs/JOB --out exported/
+  fulltime export --format gsr out/jobs/JOB/g1 --out exported/ --json
+  fulltime export --format video out/jobs/JOB --archive ./videos --out exported/
+
+A file of one of the data formats is taken in place of a job, too, and converted.";
+
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Folder or URL of the job (its newest finished generation is taken) or of one generation
+    #[arg(value_name = "JOB")]
+    pub source: String,
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Folder that gets the files
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Folder or URL of the recordings, for videos
+    #[arg(long, value_name = "URL", required_if_eq("format", "video"))]
+    pub archive: Option<String>,
+    /// Prints one JSON object instead of the files' paths
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// MOTChallenge text: boxes with identities
+    Mot,
+    /// SoccerNet game state: people on the pitch with role, team side and number
+    Gsr,
+    /// Common Data Format: tracking.jsonl and meta.json of each match
+    Cdf,
+    /// COCO detections: a data set, and the bare list of results
+    Coco,
+    /// The tables as they lie
+    Parquet,
+    /// The recordings with boxes, identities and numbers drawn
+    Video,
+}
+
+impl ExportFormat {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mot => "mot",
+            Self::Gsr => "gsr",
+            Self::Cdf => "cdf",
+            Self::Coco => "coco",
+            Self::Parquet => "parquet",
+            Self::Video => "video",
+        }
+    }
+
+    /// What the format has no place for.
+    #[must_use]
+    pub fn why_left_out(self) -> &'static str {
+        match self {
+            Self::Mot => "they belong to no track",
+            Self::Gsr => "they have no place on the pitch (give the job a view of the pitch)",
+            Self::Cdf => {
+                "they have no place on the pitch (give the job a view of the pitch), or belong to neither team"
+            }
+            Self::Coco | Self::Parquet | Self::Video => "they have no box",
+        }
+    }
 }
 
 const EVAL_HELP: &str = "\

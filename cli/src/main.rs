@@ -9,6 +9,7 @@ mod broker;
 mod document;
 mod end;
 mod evaluate;
+mod export;
 mod follow;
 mod given;
 mod job;
@@ -81,6 +82,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Gc(args) => tidy::gc(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
+        Command::Export(args) => export::export(args).await,
         Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));

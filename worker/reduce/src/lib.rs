@@ -27,6 +27,7 @@ use fulltime_tables::shard::{read_descriptions, read_detections, read_frames};
 use tokio::sync::mpsc::{self, Receiver};
 
 pub use error::ReduceError;
+pub use picture::{COLOURS, DIGITS};
 use feed::{Piece, ShardBytes};
 use timeline::{Recording, Reduced, Timeline};
 

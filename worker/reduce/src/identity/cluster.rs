@@ -66,7 +66,11 @@ impl Cluster {
             if x.stage == y.stage && x.first + SLACK <= y.last && y.first + SLACK <= x.last {
                 return true;
             }
-            if (x.stage, x.last) <= (y.stage, y.last) { a.next() } else { b.next() };
+            if (x.stage, x.last) <= (y.stage, y.last) {
+                a.next()
+            } else {
+                b.next()
+            };
         }
         false
     }

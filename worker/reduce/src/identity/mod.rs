@@ -87,12 +87,7 @@ pub struct People {
 /// themselves. Tracks that are too little known to be anybody are in no person, unless nothing was described at all: then
 /// every chain is a person of whom nothing more is known.
 #[must_use]
-pub fn identify(
-    tracks: &[Evidence],
-    chains: &[Vec<usize>],
-    sheets: &[TeamSheet],
-    settings: &Identify,
-) -> People {
+pub fn identify(tracks: &[Evidence], chains: &[Vec<usize>], sheets: &[TeamSheet], settings: &Identify) -> People {
     let described = tracks.iter().any(|track| pictures(&track.look, &track.kit) > 0);
     let clusters = adopt(agglomerate(of_chains(tracks, chains), settings), settings);
     let places: Vec<_> = tracks.iter().map(|track| track.places.clone()).collect();
@@ -100,7 +95,8 @@ pub fn identify(
     let mut found = teams::teams(&people, &places, settings);
 
     let numbers: [Vec<&Numbers>; 2] = [0, 1].map(|team| {
-        let of_team = |i: &usize| found.belongs[*i].team.is_some_and(|(t, sure)| t == team && sure >= settings.team_sure);
+        let of_team =
+            |i: &usize| found.belongs[*i].team.is_some_and(|(t, sure)| t == team && sure >= settings.team_sure);
         (0..people.len()).filter(of_team).map(|i| &people[i].numbers).collect()
     });
     let on = squad::sheets_of_teams(sheets, &found.colours, &numbers, settings.team_sure);
@@ -131,7 +127,8 @@ pub fn identify(
             && let Some(listed) = sheets[sheet].players[line].role.as_deref()
         {
             let sure = number.map_or(0.0, |number| number.1);
-            role = [Role::Player, Role::Goalkeeper].into_iter().find(|r| r.name() == listed).map(|r| (r, sure)).or(role);
+            role =
+                [Role::Player, Role::Goalkeeper].into_iter().find(|r| r.name() == listed).map(|r| (r, sure)).or(role);
         }
         result.people.push(Person { tracks: person.members.clone(), team, number, role, entry });
     }

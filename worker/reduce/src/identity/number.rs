@@ -231,8 +231,7 @@ mod tests {
 
     #[test]
     fn half_a_number_does_not_speak_against_the_whole() {
-        let (whole, half, other) =
-            (numbers(&[&[14, 250]; 6]), numbers(&[&[1, 250]; 2]), numbers(&[&[9, 250]; 2]));
+        let (whole, half, other) = (numbers(&[&[14, 250]; 6]), numbers(&[&[1, 250]; 2]), numbers(&[&[9, 250]; 2]));
         let [whole, half, other] = [whole, half, other].map(|n| Profile::new(&n));
         assert!(whole.same(&half, -9.0) > whole.same(&other, -9.0));
         assert!(whole.same(&whole, -9.0) > 3.0 && whole.same(&other, -9.0) < -1.0);
