@@ -304,6 +304,7 @@ impl Job {
         let past = self.awaits(at, &Stage::Past);
         if past {
             self.recalled();
+            self.ask_for_the_past(actions);
         } else if !self.awaits(at, &Stage::Summarising) {
             return;
         }

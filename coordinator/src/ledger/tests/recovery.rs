@@ -9,7 +9,7 @@ use fulltime_common::{
 };
 
 use super::{
-    super::{Action, Input},
+    super::{Action, Admitted, Input},
     SEASON,
     world::{World, failed, hello, name_of},
 };
@@ -88,6 +88,25 @@ fn the_next_leader_does_not_release_what_still_runs() {
     world.commit(&running);
     world.tell(&running, "w1", EventKind::Committed(Outcome::default()));
     world.settle(&["w1"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
+}
+
+#[test]
+fn a_new_leader_asks_for_the_figures_of_all_that_was_done_without_waiting_in_between() {
+    let mut world = World::with_workers(&["w1"]);
+    let names: Vec<String> = (0..100).map(|n| format!("m{n}")).collect();
+    let season: Vec<(&str, [&str; 1])> = names.iter().map(|name| (name.as_str(), [name.as_str()])).collect();
+    let season: Vec<(&str, &[&str])> = season.iter().map(|(name, keys)| (*name, &keys[..])).collect();
+    world.submit("j", &season);
+    world.settle(&["w1"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
+    world.change_leader(&[]);
+    let before = world.jobs["j"].clone();
+    let finished = before.matches.iter().map(|planned| planned.id.clone()).collect();
+    world.submit_as("j", Admitted { finished, ..before });
+    // As many answers as it takes, but time passes only once.
+    world.feed(Input::Tick { minute: None });
+    world.answer_all();
     assert_eq!(world.status("j").state, JobState::Finished);
 }
 
