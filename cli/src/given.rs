@@ -58,7 +58,9 @@ fn squads(document: &Document) -> Result<Squads, GivenError> {
         Ok(()) => Ok(squads),
         Err(fault) => {
             let place = document.place_of_text(match &fault {
-                SquadFault::Number { team, .. } | SquadFault::Twice { team, .. } | SquadFault::Role { team, .. } => team,
+                SquadFault::Number { team, .. } | SquadFault::Twice { team, .. } | SquadFault::Role { team, .. } => {
+                    team
+                }
                 SquadFault::OneName { name, .. } => name,
                 SquadFault::Teams { .. } | SquadFault::NoName { .. } => "[[match]]",
             });
@@ -88,8 +90,7 @@ mod tests {
 
     fn fault(squads: Option<&str>, pitch: Option<&str>) -> String {
         let dir = tempfile::tempdir().unwrap();
-        let mut spec: JobSpec =
-            toml::from_str("archive = \"a\"\nout = \"o\"\npipeline = \"p\"\n").unwrap();
+        let mut spec: JobSpec = toml::from_str("archive = \"a\"\nout = \"o\"\npipeline = \"p\"\n").unwrap();
         for (name, text, place) in [("s.toml", squads, &mut spec.squads), ("p.toml", pitch, &mut spec.pitch)] {
             if let Some(text) = text {
                 std::fs::write(dir.path().join(name), text).unwrap();

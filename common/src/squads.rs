@@ -97,7 +97,8 @@ impl Squads {
                     if sheet.players[..i].iter().any(|other| other.number == number) {
                         return Err(SquadFault::Twice { team: team(), number });
                     }
-                    if let Some(role) = role.as_ref().filter(|role| !["player", "goalkeeper"].contains(&role.as_str())) {
+                    if let Some(role) = role.as_ref().filter(|role| !["player", "goalkeeper"].contains(&role.as_str()))
+                    {
                         return Err(SquadFault::Role { team: team(), number, role: role.clone() });
                     }
                 }
@@ -128,7 +129,8 @@ mod hex {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u8; 3]>, D::Error> {
         let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let number = text.strip_prefix('#').filter(|hex| hex.len() == 6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let number =
+            text.strip_prefix('#').filter(|hex| hex.len() == 6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
         let Some(number) = number else {
             return Err(D::Error::custom(format!("`{text}` is not a colour: write `#rrggbb`, like `#c81624`")));
         };

@@ -66,7 +66,11 @@ impl Cluster {
             if x.stage == y.stage && x.first + SLACK <= y.last && y.first + SLACK <= x.last {
                 return true;
             }
-            if (x.stage, x.last) <= (y.stage, y.last) { a.next() } else { b.next() };
+            if (x.stage, x.last) <= (y.stage, y.last) {
+                a.next()
+            } else {
+                b.next()
+            };
         }
         false
     }
@@ -115,6 +119,12 @@ impl Face {
         };
         look + kit + self.profile.same(&other.profile, settings.number_floor)
     }
+}
+
+/// How much more likely both are one person than two: the logarithm. Whether they are seen together is not asked.
+#[must_use]
+pub fn gain(a: &Cluster, b: &Cluster, settings: &Identify) -> f64 {
+    Face::new(a).same(&Face::new(b), settings)
 }
 
 /// A pair to be joined; the best first, of equals the one that was made first.

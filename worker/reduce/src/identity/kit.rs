@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn kits_fall_into_groups_whatever_their_order() {
-        let kits = [kit(0, 1, 30), kit(4, 1, 20), kit(0, 1, 2), kit(4, 1, 90), kit(8, 8, 40), kit(0, 1, 9), Kit::default()];
+        let kits =
+            [kit(0, 1, 30), kit(4, 1, 20), kit(0, 1, 2), kit(4, 1, 90), kit(8, 8, 40), kit(0, 1, 9), Kit::default()];
         let mut wearers: Vec<_> = group(&kits, 0.4).into_iter().map(|group| group.wearers).collect();
         wearers.iter_mut().for_each(|w| w.sort_unstable());
         wearers.sort();

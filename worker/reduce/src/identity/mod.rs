@@ -87,12 +87,7 @@ pub struct People {
 /// themselves. Tracks that are too little known to be anybody are in no person, unless nothing was described at all: then
 /// every chain is a person of whom nothing more is known.
 #[must_use]
-pub fn identify(
-    tracks: &[Evidence],
-    chains: &[Vec<usize>],
-    sheets: &[TeamSheet],
-    settings: &Identify,
-) -> People {
+pub fn identify(tracks: &[Evidence], chains: &[Vec<usize>], sheets: &[TeamSheet], settings: &Identify) -> People {
     let described = tracks.iter().any(|track| pictures(&track.look, &track.kit) > 0);
     let clusters = adopt(agglomerate(of_chains(tracks, chains), settings), settings);
     let places: Vec<_> = tracks.iter().map(|track| track.places.clone()).collect();
@@ -100,7 +95,8 @@ pub fn identify(
     let mut found = teams::teams(&people, &places, settings);
 
     let numbers: [Vec<&Numbers>; 2] = [0, 1].map(|team| {
-        let of_team = |i: &usize| found.belongs[*i].team.is_some_and(|(t, sure)| t == team && sure >= settings.team_sure);
+        let of_team =
+            |i: &usize| found.belongs[*i].team.is_some_and(|(t, sure)| t == team && sure >= settings.team_sure);
         (0..people.len()).filter(of_team).map(|i| &people[i].numbers).collect()
     });
     let on = squad::sheets_of_teams(sheets, &found.colours, &numbers, settings.team_sure);
@@ -131,7 +127,8 @@ pub fn identify(
             && let Some(listed) = sheets[sheet].players[line].role.as_deref()
         {
             let sure = number.map_or(0.0, |number| number.1);
-            role = [Role::Player, Role::Goalkeeper].into_iter().find(|r| r.name() == listed).map(|r| (r, sure)).or(role);
+            role =
+                [Role::Player, Role::Goalkeeper].into_iter().find(|r| r.name() == listed).map(|r| (r, sure)).or(role);
         }
         result.people.push(Person { tracks: person.members.clone(), team, number, role, entry });
     }
@@ -146,23 +143,24 @@ fn of_chains(tracks: &[Evidence], chains: &[Vec<usize>]) -> Vec<Cluster> {
     let mut chained = vec![false; tracks.len()];
     chains.iter().flatten().for_each(|&track| chained[track] = true);
     let alone = (0..tracks.len()).filter(|&track| !chained[track]).map(|track| vec![track]);
-    let one = |track: usize| {
-        let Evidence { span, seen, look, kit, numbers, .. } = &tracks[track];
-        Cluster {
-            members: vec![track],
-            spans: vec![*span],
-            seen: *seen,
-            look: look.clone(),
-            kit: kit.clone(),
-            numbers: numbers.clone(),
-        }
-    };
     let whole = |chain: Vec<usize>| {
         let mut whole = Cluster::default();
-        chain.into_iter().for_each(|track| whole.join(&one(track)));
+        chain.into_iter().for_each(|track| whole.join(&one(track, &tracks[track])));
         whole
     };
     chains.iter().filter(|chain| !chain.is_empty()).cloned().chain(alone).map(whole).collect()
+}
+
+fn one(at: usize, track: &Evidence) -> Cluster {
+    let Evidence { span, seen, look, kit, numbers, .. } = track;
+    Cluster {
+        members: vec![at],
+        spans: vec![*span],
+        seen: *seen,
+        look: look.clone(),
+        kit: kit.clone(),
+        numbers: numbers.clone(),
+    }
 }
 
 /// The number of one person with a team, and how sure it is.
@@ -235,6 +233,18 @@ fn exclusive_numbers(
         }
     }
     numbers
+}
+
+/// How much more likely two groups of tracks show one person than two: the logarithm, 0 where nothing is known. For the
+/// tracker's links, which know motion alone.
+#[must_use]
+pub fn gain(earlier: &[&Evidence], later: &[&Evidence], settings: &Identify) -> f64 {
+    let whole = |tracks: &[&Evidence]| {
+        let mut whole = Cluster::default();
+        tracks.iter().for_each(|track| whole.join(&one(0, track)));
+        whole
+    };
+    cluster::gain(&whole(earlier), &whole(later), settings)
 }
 
 /// The number that one track's own pictures show, where they show one, and how sure that is.

@@ -203,9 +203,9 @@ impl Profile {
 mod tests {
     use super::*;
 
-    fn numbers(answers: &[&[u8]]) -> Numbers {
+    fn numbers<A: AsRef<[u8]>>(answers: &[A]) -> Numbers {
         let mut numbers = Numbers::default();
-        answers.iter().for_each(|answer| numbers.add(answer, 0.35));
+        answers.iter().for_each(|answer| numbers.add(answer.as_ref(), 0.35));
         numbers
     }
 
@@ -224,15 +224,14 @@ mod tests {
         assert_eq!(numbers(&[sure]).best(&prior).0, 14);
         assert!(numbers(&[sure]).best(&prior).1 < 0.9);
         assert!(numbers(&[sure; 4]).best(&prior).1 > 0.98);
-        assert!(numbers(&[]).best(&prior).1 < 0.02);
-        let torn = numbers(&[sure, sure, sure, &[7, 250], &[7, 250], &[7, 250]]);
+        assert!(numbers::<[u8; 2]>(&[]).best(&prior).1 < 0.02);
+        let torn = numbers(&[sure, sure, sure, &[7, 250], &[7, 250], &[7, 250]] as &[&[u8]]);
         assert!(torn.best(&prior).1 < 0.6, "{:?}", torn.best(&prior));
     }
 
     #[test]
     fn half_a_number_does_not_speak_against_the_whole() {
-        let (whole, half, other) =
-            (numbers(&[&[14, 250]; 6]), numbers(&[&[1, 250]; 2]), numbers(&[&[9, 250]; 2]));
+        let (whole, half, other) = (numbers(&[&[14, 250]; 6]), numbers(&[&[1, 250]; 2]), numbers(&[&[9, 250]; 2]));
         let [whole, half, other] = [whole, half, other].map(|n| Profile::new(&n));
         assert!(whole.same(&half, -9.0) > whole.same(&other, -9.0));
         assert!(whole.same(&whole, -9.0) > 3.0 && whole.same(&other, -9.0) < -1.0);

@@ -72,8 +72,20 @@ fn colour_class([r, g, b]: [u8; 3]) -> usize {
     }
     // Hues are 45 degrees wide, the first one around the u axis.
     match (u, v) {
-        (u, v) if v.abs() <= HALF * u.abs() => if u > 0.0 { 0 } else { 4 },
-        (u, v) if u.abs() <= HALF * v.abs() => if v > 0.0 { 2 } else { 6 },
+        (u, v) if v.abs() <= HALF * u.abs() => {
+            if u > 0.0 {
+                0
+            } else {
+                4
+            }
+        }
+        (u, v) if u.abs() <= HALF * v.abs() => {
+            if v > 0.0 {
+                2
+            } else {
+                6
+            }
+        }
         (u, v) => match (u > 0.0, v > 0.0) {
             (true, true) => 1,
             (false, true) => 3,
@@ -118,7 +130,10 @@ mod tests {
         let mut white = [0.0; 24];
         white[10] = 0.9;
         let sheets = [sheet(Some([240, 240, 240]), &[]), sheet(Some([200, 22, 36]), &[])];
-        assert_eq!(sheets_of_teams(&sheets, &[Colours(red), Colours(white)], &[vec![], vec![]], 0.9), [Some(1), Some(0)]);
+        assert_eq!(
+            sheets_of_teams(&sheets, &[Colours(red), Colours(white)], &[vec![], vec![]], 0.9),
+            [Some(1), Some(0)]
+        );
     }
 
     #[test]

@@ -148,7 +148,8 @@ impl Moments {
             spread[moment.stage as usize] +=
                 mean(moment.people.iter().map(|p| (p.1 - middle).abs())).map_or(0.0, |m| m.0);
         }
-        let sure = |(lead, spread): (f64, f64)| if spread > 0.0 { (lead / (spread * APART)).clamp(-1.0, 1.0) } else { 0.0 };
+        let sure =
+            |(lead, spread): (f64, f64)| if spread > 0.0 { (lead / (spread * APART)).clamp(-1.0, 1.0) } else { 0.0 };
         lead.into_iter().zip(spread).map(sure).collect()
     }
 
@@ -182,7 +183,7 @@ impl Moments {
     /// with others in it.
     fn sides<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (usize, f64)> + 'a {
         self.0.iter().filter_map(|moment| {
-            let (own, others): (Vec<_>, Vec<_>) = moment.people.iter().partition(|p| group.wearers.contains(&p.0));
+            let (own, others): (Vec<&(usize, f64)>, Vec<&(usize, f64)>) = moment.people.iter().partition(|p| group.wearers.contains(&p.0));
             let (own, _) = mean(own.iter().map(|p| p.1))?;
             let (others, count) = mean(others.iter().map(|p| p.1))?;
             (count > 1).then(|| (moment.stage as usize, if own > others { 1.0 } else { -1.0 }))
@@ -228,11 +229,12 @@ mod tests {
     #[test]
     fn kits_numbers_and_places_tell_teams_and_roles() {
         // Away (colour 4) defends the left end; its goalkeeper stands there in pink, the referee is in the middle in black.
-        let people: Vec<_> = [(0, Some(5)), (0, Some(6)), (0, Some(7)), (4, Some(5)), (4, Some(9)), (4, None), (6, Some(1)), (8, None)]
-            .into_iter()
-            .enumerate()
-            .map(|(at, (colour, number))| person(at, colour, number))
-            .collect();
+        let people: Vec<_> =
+            [(0, Some(5)), (0, Some(6)), (0, Some(7)), (4, Some(5)), (4, Some(9)), (4, None), (6, Some(1)), (8, None)]
+                .into_iter()
+                .enumerate()
+                .map(|(at, (colour, number))| person(at, colour, number))
+                .collect();
         let places: Vec<_> = [700.0, 600.0, 500.0, 300.0, 400.0, 550.0, 100.0, 450.0].map(standing).into();
         let teams = teams(&people, &places, &Identify::default());
         let team: Vec<_> = teams.belongs.iter().map(|b| b.team.map(|t| t.0)).collect();
