@@ -71,6 +71,12 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
+    /// Scores results against ground truth: detections, tracks and identities.
+    #[command(after_help = EVAL_HELP)]
+    Eval(EvalArgs),
+    /// Follows objects through public detections (`MOTChallenge` text) and writes them with identities.
+    #[command(after_help = EXIT_CODES)]
+    Track(TrackArgs),
     /// Prints the JSON schema of a file that fulltime reads.
     Schema { file: SchemaOf },
 }
@@ -88,6 +94,8 @@ impl Command {
             Self::Priority(a) => a.control.json,
             Self::Rebuild(a) => a.json,
             Self::Results(a) => a.json,
+            Self::Eval(a) => a.json,
+            Self::Track(a) => a.json,
             Self::Schema { .. } => false,
         }
     }
@@ -303,6 +311,67 @@ pub struct ResultsArgs {
     /// Prints the manifest's URL and content as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+const EVAL_HELP: &str = "\
+Examples:
+  fulltime eval --ground-truth gt.txt --results res.txt --json
+  fulltime eval --ground-truth mot15/ --results results/
+
+Figures and their conventions are those of TrackEval 1.3.0 (HOTA, CLEAR MOT, identity) and
+pycocotools (AP, AR); shares are 0 to 1. With --json one object: HOTA, IDF1, MOTA, FP, FN, IDSW and
+their parts of everything together, and of each recording below `sequences`.";
+
+#[derive(Debug, Clone, Args)]
+pub struct EvalArgs {
+    /// What is really there: a file, or a folder with one a recording
+    #[arg(long, value_name = "PATH")]
+    pub ground_truth: String,
+    /// What was found: a file, or a folder with one a recording
+    #[arg(long, value_name = "PATH")]
+    pub results: String,
+    /// What the ground truth leaves out of scoring
+    #[arg(long, value_enum, default_value_t)]
+    pub benchmark: Benchmark,
+    /// Prints one JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Benchmark {
+    /// mot17 where the ground truth has its classes, otherwise plain
+    #[default]
+    Auto,
+    /// Everything is one class (MOT15, SportsMOT)
+    Plain,
+    /// Only class 1 counts, results on static people, reflections and the like are left out (MOT16, MOT17)
+    Mot17,
+    /// As mot17, and results on vehicles are left out
+    Mot20,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TrackArgs {
+    /// Detections in `MOTChallenge` text (frame,id,left,top,width,height,confidence,…), packed with gzip or not
+    #[arg(long, value_name = "FILE")]
+    pub detections: PathBuf,
+    /// File that gets the tracked boxes in the same format, the id in the second column; it is overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Frames a second of the recording
+    #[arg(long, value_name = "N", default_value_t = 25.0, value_parser = frame_rate)]
+    pub fps: f64,
+    /// Prints frames, detections, objects, rows and speed as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn frame_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(fps) if (0.1..=1000.0).contains(&fps) => Ok(fps),
+        _ => Err("a number of frames a second from 0.1 to 1000 is needed".to_owned()),
+    }
 }
 
 #[cfg(test)]

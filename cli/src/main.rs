@@ -8,6 +8,7 @@ mod args;
 mod broker;
 mod document;
 mod end;
+mod evaluate;
 mod follow;
 mod given;
 mod job;
@@ -17,7 +18,9 @@ mod remote;
 mod results;
 mod run;
 mod screen;
+mod sources;
 mod text;
+mod track;
 
 use std::process::ExitCode;
 
@@ -74,6 +77,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Priority(args) => remote::priority(args).await,
         Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Results(args) => results::results(args).await,
+        Command::Eval(args) => evaluate::eval(args).await,
+        Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)

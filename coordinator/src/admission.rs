@@ -56,10 +56,8 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
         return Ok(Admission::Cancelled);
     }
     let store = Store::create(&job.store)?;
-    out.probe_writable().await?;
-    store.probe_writable().await?;
     let pipeline: Pipeline = required(&store, "pipeline", &keys::store::pipeline(&job.pipeline)).await?;
-    let mut list = fixed_match_list(&job, &out, mandate).await?;
+    let mut list = fixed_match_list(&job, &out, &store, mandate).await?;
     let (revisions, finished) = {
         let ids: BTreeMap<String, MatchId> = list.matches.iter().map(|m| (m.id.slug(), m.id.clone())).collect();
         let revised = revisions(&out, id, &ids).await?;
@@ -92,12 +90,15 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
     Ok(Admission::Run(Arc::new(files), Box::new(admitted)))
 }
 
-/// The match list as some coordinator fixed it, or else from the archive's listing.
-async fn fixed_match_list(job: &Job, out: &Store, mandate: &Mandate) -> Result<MatchList, PlanError> {
+/// The match list as some coordinator fixed it, or else from the archive's listing, if the stores can be written.
+async fn fixed_match_list(job: &Job, out: &Store, store: &Store, mandate: &Mandate) -> Result<MatchList, PlanError> {
     let key = keys::job::plan_index(&job.id);
     if let Some(list) = out.get_json(&key).await? {
+        // Whatever is wrong with the stores by now pauses the job when it matters; it is no reason to fail it.
         return Ok(list);
     }
+    out.probe_writable().await?;
+    store.probe_writable().await?;
     let archive = Store::archive(&job.archive).map_err(PlanError::Archive)?;
     let objects = archive.list(None).await.map_err(PlanError::Archive)?;
     let listing = objects.into_iter().map(|object| Listed {

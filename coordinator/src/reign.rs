@@ -9,6 +9,7 @@ use std::{
 };
 
 use fulltime_common::{
+    error::chain,
     keys,
     queue::{Asked, Bus, QueueError},
     spec::Registered,
@@ -27,7 +28,7 @@ use tracing::{info, warn};
 use crate::{
     admission::{self, Admission},
     campaign::{Leadership, Mandate},
-    chores::{Chores, failure},
+    chores::{Chores, failure, persist},
     dispatch::{Dispatch, Outgoing},
     epoch,
     ledger::{Action, Admitted, Decision, Input, JobId, Ledger, Past, Policy},
@@ -64,6 +65,8 @@ enum Message {
     /// The entry that a request spoke of.
     Submitted(Option<Registered>, Asked),
     Admitted(JobId, Arc<JobFiles>, Box<Admitted>),
+    /// The store of an announced job was away.
+    Unread(JobId),
     /// A decision is durable, or could not be made so; somebody may wait for the answer.
     Decided(JobId, Decision, Result<(), PlanError>, Option<Asked>),
 }
@@ -233,6 +236,12 @@ impl Reign {
                 self.files.insert(job.clone(), files);
                 self.feed(Input::Admit(job, admitted));
             }
+            // Behind whatever else waits for a store by now.
+            Message::Unread(job) => {
+                if let Some(out) = self.outs.get(&job).cloned() {
+                    self.admit(job, out);
+                }
+            }
             Message::Decided(job, decision, put, asked) => self.decided(job, decision, put, asked).await,
         }
     }
@@ -253,14 +262,20 @@ impl Reign {
     fn admit(&mut self, job: JobId, out: String) {
         let mandate = self.mandate.clone();
         self.chores.step(async move {
-            Some(match admission::admit(&job, &out, &mandate).await {
+            let read = persist(&job, || admission::admit(&job, &out, &mandate)).await;
+            Some(match read {
                 Ok(Admission::Run(files, admitted)) => Message::Admitted(job, files, admitted),
                 Ok(Admission::Finished(manifest, url)) => {
                     Message::Ledger(Input::Past(job, Box::new(Past::finished(&manifest, url))))
                 }
                 Ok(Admission::Cancelled) => Message::Ledger(Input::Past(job, Box::new(Past::cancelled()))),
                 Err(PlanError::Deposed(_)) => return None,
-                Err(error) => Message::Ledger(Input::Refuse(job, failure(error))),
+                // A store that is away says nothing against the job, which may be half done.
+                Err(error @ PlanError::Store(_)) if error.may_pass() => Message::Unread(job),
+                Err(error) => {
+                    warn!(%job, cause = chain(&error), "this job cannot be run");
+                    Message::Ledger(Input::Refuse(job, failure(error)))
+                }
             })
         });
     }

@@ -35,8 +35,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// A job under random faults (kills, stops, wiped and damaged broker, full disk, clock jumps), its tables compared
-    /// with an undisturbed run's.
+    /// A job under random faults (kills, stops, wiped and damaged broker, full disk, clock jumps, broken networks, a store
+    /// in trouble), its tables compared with an undisturbed run's.
     Chaos {
         /// Passed on: `--seed S`, `--minutes M`, `--schedules N`, `--json`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         Task::Bench { name, args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
-        Task::Chaos { args } => setup::all().and_then(|()| built_tool("fulltime-chaos", &args)),
+        Task::Chaos { args } => setup::for_tests().and_then(|()| built_tool("fulltime-chaos", &args)),
         Task::Schema => setup::all().and_then(|()| schema()),
     };
     match done {

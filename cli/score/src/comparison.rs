@@ -70,7 +70,7 @@ impl Rules {
         }
     }
 
-    fn counts(self, object: &Object) -> bool {
+    pub(crate) fn counts(self, object: &Object) -> bool {
         // Confidences below 1 are cut to 0, as the reference does.
         object.score.trunc() != 0.0 && (self == Self::Plain || object.class == Some(1))
     }

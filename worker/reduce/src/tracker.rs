@@ -16,8 +16,13 @@ mod camera;
 mod interpolate;
 mod link;
 mod motion;
+mod smooth;
 mod tracklet;
 mod tuning;
+mod untangle;
+mod whole;
+
+use std::{cmp::Ordering, collections::VecDeque};
 
 use fulltime_common::pipeline::Track as Settings;
 
@@ -26,11 +31,17 @@ pub use camera::{CameraMotion, CameraPath};
 pub use interpolate::interpolate;
 pub use link::{link, link_tuned};
 pub use motion::{Bounds, Motion, Noise};
+pub use smooth::smooth;
 pub use tracklet::Tracklet;
 pub use tuning::Tuning;
+pub use untangle::Exchange;
+pub use whole::{Followed, Object, Sighting, follow};
 
 use tracklet::Growing;
+use untangle::{Close, Memory};
 
+/// A track remembers its sightings for so long.
+const REMEMBER_SECONDS: f64 = 2.0;
 /// The unit of time in the motion model.
 const STEPS_PER_SECOND: f64 = 30.0;
 
@@ -66,7 +77,36 @@ struct Live {
     last: u32,
     /// As of frame `last`, in the pixels of frame `last`.
     motion: Motion,
+    /// In frame `last`.
+    seen: Bounds,
     story: Growing,
+    /// The last seconds, for second thoughts.
+    memory: VecDeque<Memory>,
+}
+
+impl Live {
+    fn remember(&mut self, frame: u32, seen: &Observation, frames: u32) {
+        self.memory.push_back(Memory { frame, score: seen.score, bounds: seen.bounds });
+        while self.memory.front().is_some_and(|memory| frame - memory.frame > frames) {
+            self.memory.pop_front();
+        }
+    }
+
+    /// Each goes on as the other after a frame; what they were before stays with them.
+    fn exchange(&mut self, other: &mut Self, after: u32) {
+        let tail = |track: &mut Self| {
+            let at = track.memory.partition_point(|memory| memory.frame <= after);
+            Vec::from(track.memory.split_off(at))
+        };
+        let (gone, come) = (tail(self), tail(other));
+        self.story.exchange(after, &gone, &come);
+        other.story.exchange(after, &come, &gone);
+        self.memory.extend(come);
+        other.memory.extend(gone);
+        std::mem::swap(&mut self.last, &mut other.last);
+        std::mem::swap(&mut self.motion, &mut other.motion);
+        std::mem::swap(&mut self.seen, &mut other.seen);
+    }
 }
 
 /// What it is worth to match a track and a detection that are so alike; nothing unless it is more than 0.
@@ -84,9 +124,18 @@ pub struct Tracker {
     recent: u32,
     /// Frames from first to last sighting that make a track.
     least: u32,
+    /// Frames for which two tracks are watched after they were close, and that a track remembers.
+    watch: u32,
+    remember: u32,
     live: Vec<Live>,
+    close: Vec<Close>,
+    exchanges: Vec<Exchange>,
     fates: Vec<Fate>,
     camera: CameraPath,
+    /// What the picture does per frame if it goes on, in pixels; only where the caller does not say.
+    drift: (f64, f64),
+    /// The last frame that was stepped, unless there was a cut since.
+    stepped: Option<u32>,
     tracklets: Vec<Tracklet>,
 }
 
@@ -105,12 +154,18 @@ impl Tracker {
             patience: frames(tuning.new_patience_seconds).max(every),
             recent: frames(tuning.recent_seconds).max(every),
             least: frames(settings.min_seconds),
+            watch: frames(tuning.exchange_seconds).max(every),
+            remember: frames(REMEMBER_SECONDS).max(every),
             settings: settings.clone(),
             tuning,
             fps,
             live: Vec::new(),
+            close: Vec::new(),
+            exchanges: Vec::new(),
             fates: Vec::new(),
             camera: CameraPath::default(),
+            drift: (0.0, 0.0),
+            stepped: None,
             tracklets: Vec::new(),
         }
     }
@@ -120,26 +175,51 @@ impl Tracker {
         self.fates.get(serial as usize).copied().unwrap_or(Fate::Dropped)
     }
 
-    /// The next frame shows another scene: all tracks end here.
-    pub fn cut(&mut self, frame: u32) {
+    /// The next frame to be stepped shows another scene: all tracks end here.
+    pub fn cut(&mut self) {
         self.end_all();
-        self.camera.push(frame, None);
+        self.drift = (0.0, 0.0);
+        self.stepped = None;
     }
 
     /// Takes the detections of a frame; frames must ascend. Returns the track of each detection.
     ///
     /// `motion` is the camera's since the last frame that was stepped; without it, it is read off the detections.
     pub fn step(&mut self, frame: u32, seen: &[Observation], motion: Option<&CameraMotion>) -> Vec<Option<Serial>> {
+        // Sums and equal sums depend on the order, and nothing here shall.
+        let mut order: Vec<usize> = (0..seen.len()).collect();
+        let key = |o: &Observation| [o.bounds.cx, o.bounds.cy, o.bounds.w, o.bounds.h, o.score];
+        order.sort_by(|&a, &b| {
+            let (a, b) = (&seen[a], &seen[b]);
+            let pairs = key(a).into_iter().zip(key(b));
+            a.class.cmp(&b.class).then(pairs.fold(Ordering::Equal, |order, (a, b)| order.then(a.total_cmp(&b))))
+        });
+        let sorted: Vec<Observation> = order.iter().map(|&i| seen[i]).collect();
+        let mut track_of = vec![None; seen.len()];
+        for (i, track) in order.into_iter().zip(self.step_sorted(frame, &sorted, motion)) {
+            track_of[i] = track;
+        }
+        track_of
+    }
+
+    fn step_sorted(
+        &mut self,
+        frame: u32,
+        seen: &[Observation],
+        motion: Option<&CameraMotion>,
+    ) -> Vec<Option<Serial>> {
+        self.untangle(frame);
         self.retire(frame);
         let mut track_of = vec![None; seen.len()];
-        let guess = motion.copied().unwrap_or_else(|| self.expected_motion());
-        self.camera.push(frame, Some(&guess));
+        let mut guess = motion.copied().unwrap_or_else(|| self.expected_motion(frame));
+        self.camera.push(frame, self.stepped.map(|_| &guess));
         if seen.is_empty() {
+            self.stepped = Some(frame);
             return track_of;
         }
         let mut foreseen: Vec<Motion> = self.live.iter().map(|track| self.foresee(track, frame)).collect();
         if motion.is_none() {
-            self.read_motion(frame, seen, &mut foreseen);
+            self.read_motion(frame, seen, &mut guess, &mut foreseen);
         }
         let mut matched: Vec<Option<usize>> = vec![None; self.live.len()];
 
@@ -173,23 +253,41 @@ impl Tracker {
             }
         }
 
+        if motion.is_none() {
+            self.settle_motion(frame, seen, &matched, &guess, &mut foreseen);
+        }
         for (row, column) in matched.into_iter().enumerate() {
             if let Some(column) = column {
                 let track = &mut self.live[row];
                 track.motion = foreseen[row].correct(&seen[column].bounds, &self.tuning.noise);
                 track.last = frame;
+                track.seen = seen[column].bounds;
                 track.story.add(frame, &seen[column]);
+                track.remember(frame, &seen[column], self.remember);
                 if track.last - track.first >= self.least {
                     self.fates[track.serial as usize] = Fate::Reported;
                 }
             }
         }
+        self.watch(frame);
         for (observation, track) in seen.iter().zip(&mut track_of) {
             if track.is_none() && observation.score >= f64::from(self.settings.start_score) {
                 *track = Some(self.start(frame, observation));
             }
         }
+        self.stepped = Some(frame);
         track_of
+    }
+
+    /// Mix-ups that have been found out since the last call; they come in the order in which they must be put right.
+    pub fn exchanges(&mut self) -> Vec<Exchange> {
+        std::mem::take(&mut self.exchanges)
+    }
+
+    /// What was said of the frames before this one is settled: no exchange will touch it any more.
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.close.iter().map(|close| close.since.saturating_sub(1)).min().unwrap_or(u32::MAX)
     }
 
     /// No more frames: what is open now is dropped.
@@ -209,12 +307,27 @@ impl Tracker {
         &self.camera
     }
 
+    #[must_use]
+    pub fn into_camera(self) -> CameraPath {
+        self.camera
+    }
+
     fn start(&mut self, frame: u32, seen: &Observation) -> Serial {
         let serial = self.fates.len() as Serial;
         self.fates.push(if self.least == 0 { Fate::Reported } else { Fate::Open });
         let motion = Motion::new(&seen.bounds, &self.tuning.noise);
         let story = Growing::new(frame, seen);
-        self.live.push(Live { serial, class: seen.class, first: frame, last: frame, motion, story });
+        let memory = VecDeque::from([Memory { frame, score: seen.score, bounds: seen.bounds }]);
+        self.live.push(Live {
+            serial,
+            class: seen.class,
+            first: frame,
+            last: frame,
+            motion,
+            seen: seen.bounds,
+            story,
+            memory,
+        });
         serial
     }
 
@@ -231,7 +344,74 @@ impl Tracker {
         }
     }
 
+    /// Notes who is close to whom in this frame.
+    fn watch(&mut self, frame: u32) {
+        let sure = |track: &&Live| track.last == frame && self.fate(track.serial) == Fate::Reported;
+        let here: Vec<&Live> = self.live.iter().filter(sure).collect();
+        let mut found = Vec::new();
+        for (i, a) in here.iter().enumerate() {
+            for b in &here[i + 1..] {
+                if a.class == b.class && a.seen.iou(&b.seen) > self.tuning.close_iou {
+                    found.push((a.serial.min(b.serial), a.serial.max(b.serial)));
+                }
+            }
+        }
+        for (a, b) in found {
+            match self.close.iter_mut().find(|close| (close.a, close.b) == (a, b)) {
+                Some(close) => close.last = frame,
+                None => self.close.push(Close { a, b, since: frame, last: frame }),
+            }
+        }
+    }
+
+    /// Thinks again about tracks that were close and have been apart for a while, or that are about to end.
+    fn untangle(&mut self, frame: u32) {
+        let mut i = 0;
+        while i < self.close.len() {
+            let close = &self.close[i];
+            let ending = |track: &&Live| {
+                [close.a, close.b].contains(&track.serial) && frame.saturating_sub(track.last) > self.lost
+            };
+            let due = frame.saturating_sub(close.last) > self.watch
+                || frame.saturating_sub(close.since) + self.watch > self.remember
+                || self.live.iter().any(|track| ending(&track));
+            if due {
+                let close = self.close.remove(i);
+                self.decide(&close, frame);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    fn decide(&mut self, close: &Close, frame: u32) {
+        let place = |serial: Serial| self.live.iter().position(|track| track.serial == serial);
+        let (Some(i), Some(j)) = (place(close.a), place(close.b)) else { return };
+        let [a, b] = [&self.live[i], &self.live[j]];
+        let split = untangle::exchange(close, &a.memory, &b.memory, &self.camera, &self.tuning, self.fps);
+        let Some(after) = split else { return };
+        if let Ok([a, b]) = self.live.get_disjoint_mut([i, j]) {
+            a.exchange(b, after);
+        }
+        self.exchanges.push(Exchange { a: close.a, b: close.b, frames: after + 1..frame });
+        // Whoever else is close to one of them is close to the other from now on.
+        for other in &mut self.close {
+            let swap = |serial: Serial| match serial {
+                _ if serial == close.a => close.b,
+                _ if serial == close.b => close.a,
+                _ => serial,
+            };
+            if other.last > after {
+                let (a, b) = (swap(other.a), swap(other.b));
+                (other.a, other.b) = (a.min(b), a.max(b));
+            }
+        }
+    }
+
     fn end_all(&mut self) {
+        for close in std::mem::take(&mut self.close) {
+            self.decide(&close, u32::MAX);
+        }
         for track in std::mem::take(&mut self.live) {
             self.end(track);
         }
@@ -242,7 +422,7 @@ impl Tracker {
         match *fate {
             Fate::Open => *fate = Fate::Dropped,
             Fate::Reported => {
-                let Live { serial, class, first, last, motion, story } = track;
+                let Live { serial, class, first, last, motion, story, .. } = track;
                 let back = story.backwards(&self.camera, self.fps, &self.tuning.noise);
                 let (seen, score) = (story.seen, story.score);
                 self.tracklets.push(Tracklet { serial, class, first, last, seen, score, start: back, end: motion });
@@ -252,13 +432,13 @@ impl Tracker {
     }
 
     /// How the camera will move if it goes on as it did.
-    fn expected_motion(&self) -> CameraMotion {
-        let last = self.camera.latest().unwrap_or(CameraMotion::STILL);
-        CameraMotion::shift(last.x0 * self.tuning.camera_inertia, last.y0 * self.tuning.camera_inertia)
+    fn expected_motion(&self, frame: u32) -> CameraMotion {
+        let frames = self.stepped.map_or(1.0, |last| f64::from(frame - last).min(f64::from(self.recent)));
+        CameraMotion::shift(self.drift.0 * frames, self.drift.1 * frames)
     }
 
-    /// Adds to the expected motion what all tracks have in common.
-    fn read_motion(&mut self, frame: u32, seen: &[Observation], foreseen: &mut [Motion]) {
+    /// Adds to the expected motion what all tracks need to meet the detections.
+    fn read_motion(&mut self, frame: u32, seen: &[Observation], guess: &mut CameraMotion, foreseen: &mut [Motion]) {
         let known = |track: &&Live| frame - track.last <= self.recent.max(2);
         let mut tracks = Vec::with_capacity(self.live.len());
         tracks.extend(self.live.iter().zip(&*foreseen).filter(|(t, _)| known(t)).map(|(_, motion)| motion.bounds()));
@@ -266,9 +446,41 @@ impl Tracker {
         let boxes: Vec<Bounds> = seen.iter().filter(strong).map(|o| o.bounds).collect();
         if let Some((x, y)) = camera::common_shift(&tracks, &boxes) {
             let shift = CameraMotion::shift(x, y);
-            self.camera.amend(&shift);
+            *guess = guess.then(&shift);
+            self.camera.amend(guess);
             foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
         }
+    }
+
+    /// Now that it is known who is who: what did the picture do since the last frame?
+    fn settle_motion(
+        &mut self,
+        frame: u32,
+        seen: &[Observation],
+        matched: &[Option<usize>],
+        guess: &CameraMotion,
+        foreseen: &mut [Motion],
+    ) {
+        let Some(stepped) = self.stepped else { return };
+        let mut moves = Vec::with_capacity(matched.len());
+        for (track, column) in self.live.iter().zip(matched) {
+            if let Some(column) = column
+                && frame - track.last <= self.recent
+                && let Some(camera) = self.camera.between(track.last, stepped)
+            {
+                let (then, now) = (track.seen, &seen[*column].bounds);
+                let (x, y) = camera.point(then.cx, then.cy);
+                moves.push((now.cx - x, now.cy - y, now.h));
+            }
+        }
+        let (x, y) =
+            camera::mean_shift(&moves, self.tuning.camera_doubt, self.tuning.camera_spread).unwrap_or_default();
+        self.camera.amend(&CameraMotion::shift(x, y));
+        let shift = CameraMotion::shift(x - guess.x0, y - guess.y0);
+        foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
+        let (frames, inertia) = (f64::from(frame - stepped), self.tuning.camera_inertia);
+        self.drift.0 = self.drift.0 * inertia + x / frames * (1.0 - inertia);
+        self.drift.1 = self.drift.1 * inertia + y / frames * (1.0 - inertia);
     }
 
     fn alike(&self, foreseen: &Motion, seen: &Observation) -> f64 {

@@ -7,6 +7,7 @@ mod dispatch;
 mod scale;
 mod season;
 mod throughput;
+mod track;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
@@ -23,6 +24,8 @@ enum Bench {
     Dispatch(dispatch::Options),
     /// A thousand lanes that come and go: how much of their time becomes results.
     Scale(scale::Options),
+    /// The tracker against its peers on real footage, and its speed.
+    Track(track::Options),
     /// The lanes of `dispatch`, in a process of their own.
     #[command(hide = true)]
     Lanes(dispatch::Lanes),
@@ -36,6 +39,7 @@ fn main() {
         Bench::Throughput(options) => throughput::run(&options),
         Bench::Dispatch(options) => dispatch::run(&options),
         Bench::Scale(options) => scale::run(&options),
+        Bench::Track(options) => track::run(&options),
         Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
     }

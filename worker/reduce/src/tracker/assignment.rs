@@ -1,8 +1,11 @@
 //! The best one-to-one assignment of rows to columns, exactly.
 //!
 //! Called by the tracker for every frame with the pairs that may belong together at all. Those fall into many small
-//! groups that do not touch each other (people stand apart), so each group is solved on its own with the Hungarian
-//! method (Kuhn 1955; shortest augmenting paths after Jonker and Volgenant 1987).
+//! groups that do not touch each other (people stand apart), so each group is solved on its own by shortest augmenting
+//! paths (Kuhn 1955; Jonker and Volgenant 1987), over the pairs there are and not over a matrix of all. Called by `link`
+//! with the tracklets of a whole match.
+
+use std::{cmp::Ordering, collections::BinaryHeap};
 
 /// A pair that may be chosen, and what choosing it is worth (more than 0).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,74 +66,123 @@ fn solve(group: &[Pair], chosen: &mut Vec<Pair>) {
         all
     };
     let (rows, columns) = (distinct(|pair| pair.row), distinct(|pair| pair.column));
-    // The method wants no more rows than columns; a pair that may not be chosen costs as much as none: nothing.
-    let turned = rows.len() > columns.len();
-    let (height, width) = if turned { (columns.len(), rows.len()) } else { (rows.len(), columns.len()) };
-    let mut gain = vec![0.0; height * width];
-    for pair in group {
-        let row = rows.partition_point(|&row| row < pair.row);
-        let column = columns.partition_point(|&column| column < pair.column);
-        gain[if turned { column * width + row } else { row * width + column }] = pair.gain;
+    let mut pairs: Vec<Pair> = group.to_vec();
+    for pair in &mut pairs {
+        pair.row = rows.partition_point(|&row| row < pair.row);
+        pair.column = columns.partition_point(|&column| column < pair.column);
     }
-    for (i, j) in hungarian(&gain, height, width).into_iter().enumerate() {
-        let gain = gain[i * width + j];
-        if gain > 0.0 {
-            let (row, column) = if turned { (j, i) } else { (i, j) };
-            chosen.push(Pair { row: rows[row], column: columns[column], gain });
+    pairs.sort_by_key(|pair| (pair.row, pair.column));
+    for (column, row) in shortest_paths(&pairs, rows.len(), columns.len()).into_iter().enumerate() {
+        let Some(row) = row else { continue };
+        if let Ok(at) = pairs.binary_search_by_key(&(row, column), |pair| (pair.row, pair.column)) {
+            chosen.push(Pair { row: rows[row], column: columns[column], gain: pairs[at].gain });
         }
     }
 }
 
-/// The column of every row, for `height <= width`, of the assignment with the greatest sum.
-fn hungarian(gain: &[f64], height: usize, width: usize) -> Vec<usize> {
-    // Row 0 and column 0 are sentinels; `taken[j]` is the row that holds column j.
-    let mut row_price = vec![0.0; height + 1];
-    let mut column_price = vec![0.0; width + 1];
-    let mut taken = vec![0; width + 1];
-    let mut way = vec![0; width + 1];
-    for row in 1..=height {
-        taken[0] = row;
-        let mut column = 0;
-        let mut least = vec![f64::INFINITY; width + 1];
-        let mut used = vec![false; width + 1];
-        while taken[column] != 0 {
-            used[column] = true;
-            let holder = taken[column];
-            let (mut delta, mut next) = (f64::INFINITY, 0);
-            for j in (1..=width).filter(|&j| !used[j]) {
-                let reduced = -gain[(holder - 1) * width + j - 1] - row_price[holder] - column_price[j];
-                if reduced < least[j] {
-                    least[j] = reduced;
-                    way[j] = column;
-                }
-                if least[j] < delta {
-                    delta = least[j];
-                    next = j;
+/// What a search knows of a column.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    distance: f64,
+    from: usize,
+    done: bool,
+}
+
+/// A column that a search may go on to; the nearest comes first, of equals the first.
+#[derive(Debug, PartialEq)]
+struct Ahead {
+    distance: f64,
+    column: usize,
+}
+
+impl Eq for Ahead {}
+
+impl Ord for Ahead {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.distance.total_cmp(&self.distance).then(other.column.cmp(&self.column))
+    }
+}
+
+impl PartialOrd for Ahead {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The row of every column, for pairs sorted by row. One row after the other is taken in by the cheapest change of what
+/// was chosen before: Dijkstra's search over reduced costs. Only pairs are looked at and most searches end nearby, so
+/// thousands of rows are no burden.
+fn shortest_paths(pairs: &[Pair], rows: usize, columns: usize) -> Vec<Option<usize>> {
+    // A row may also stay alone, which is a column of its own behind the real ones and costs nothing.
+    let mut row_price = vec![0.0; rows];
+    let mut column_price = vec![0.0; columns + rows];
+    let mut row_of: Vec<Option<usize>> = vec![None; columns + rows];
+    let unknown = Reach { distance: f64::INFINITY, from: 0, done: false };
+    let mut reach = vec![unknown; columns + rows];
+    let (mut touched, mut ahead) = (Vec::new(), BinaryHeap::new());
+    let mut column_of: Vec<usize> = vec![usize::MAX; rows];
+    let mut starts = vec![0; rows + 1];
+    pairs.iter().for_each(|pair| starts[pair.row + 1] += 1);
+    (0..rows).for_each(|row| starts[row + 1] += starts[row]);
+
+    for start in 0..rows {
+        let of = |row: usize| {
+            let alone = std::iter::once((columns + row, 0.0));
+            pairs[starts[row]..starts[row + 1]].iter().map(|pair| (pair.column, -pair.gain)).chain(alone)
+        };
+        row_price[start] = of(start).map(|(column, cost)| cost - column_price[column]).fold(f64::INFINITY, f64::min);
+        let (mut row, mut distance) = (start, 0.0);
+        let end = loop {
+            for (column, cost) in of(row) {
+                let through = distance + cost - row_price[row] - column_price[column];
+                let known = &mut reach[column];
+                if through < known.distance && !known.done {
+                    if known.distance == f64::INFINITY {
+                        touched.push(column);
+                    }
+                    (known.distance, known.from) = (through, row);
+                    ahead.push(Ahead { distance: through, column });
                 }
             }
-            for j in 0..=width {
-                if used[j] {
-                    row_price[taken[j]] += delta;
-                    column_price[j] -= delta;
-                } else {
-                    least[j] -= delta;
+            // A row's own column is always free, so a search never runs dry.
+            let Some(next) = ahead.pop() else { break columns + start };
+            let known = &mut reach[next.column];
+            if known.done {
+                continue;
+            }
+            known.done = true;
+            match row_of[next.column] {
+                Some(holder) => (row, distance) = (holder, next.distance),
+                None => break next.column,
+            }
+        };
+        let total = reach[end].distance;
+        for &column in &touched {
+            let Reach { distance, done, .. } = reach[column];
+            if done {
+                column_price[column] += distance - total;
+                if let Some(holder) = row_of[column] {
+                    row_price[holder] += total - distance;
                 }
             }
-            column = next;
         }
-        // Hand every column on the path to the row before it.
-        while column != 0 {
-            taken[column] = taken[way[column]];
-            column = way[column];
+        row_price[start] += total;
+        // Hand every column on the path to the row that reached it.
+        let mut column = end;
+        loop {
+            let row = reach[column].from;
+            row_of[column] = Some(row);
+            let before = std::mem::replace(&mut column_of[row], column);
+            if row == start {
+                break;
+            }
+            column = before;
         }
+        touched.drain(..).for_each(|column| reach[column] = unknown);
+        ahead.clear();
     }
-    let mut column_of = vec![0; height];
-    for j in 1..=width {
-        if taken[j] != 0 {
-            column_of[taken[j] - 1] = j - 1;
-        }
-    }
-    column_of
+    row_of.truncate(columns);
+    row_of
 }
 
 #[cfg(test)]

@@ -98,12 +98,14 @@ impl CameraPath {
         self.steps.push(Step { frame, section, there, back });
     }
 
-    /// Adds to the motion that led to the last frame.
-    pub(super) fn amend(&mut self, more: &CameraMotion) {
-        if let Some(last) = self.steps.last_mut() {
-            let there = last.there.then(more);
-            if let Some(back) = there.inverse() {
-                (last.there, last.back) = (there, back);
+    /// Changes the motion that led to the last frame.
+    pub(super) fn amend(&mut self, motion: &CameraMotion) {
+        if let Some(last) = self.steps.pop() {
+            let section = self.steps.last().map(|step| step.section);
+            if section == Some(last.section) {
+                self.push(last.frame, Some(motion));
+            } else {
+                self.steps.push(last);
             }
         }
     }
@@ -114,12 +116,6 @@ impl CameraPath {
     pub fn between(&self, from: u32, to: u32) -> Option<CameraMotion> {
         let (from, to) = (self.at(from)?, self.at(to)?);
         (from.section == to.section).then(|| from.back.then(&to.there))
-    }
-
-    /// The last step of the camera.
-    pub(super) fn latest(&self) -> Option<CameraMotion> {
-        let [.., before, last] = &self.steps[..] else { return None };
-        (before.section == last.section).then(|| before.back.then(&last.there))
     }
 
     fn at(&self, frame: u32) -> Option<&Step> {
@@ -202,6 +198,34 @@ pub(super) fn common_shift(foreseen: &[Bounds], seen: &[Bounds]) -> Option<(f64,
         return None;
     }
     let trust = voices / (voices + DOUBT);
+    Some((x * trust, y * trust))
+}
+
+/// What the displacements of the same objects from one frame to the next have in common: `(dx, dy, height)` of each. A
+/// robust mean (iteratively reweighted, Cauchy's weights) of what was *seen*: over many frames it adds up to where the
+/// crowd as a whole has gone, so the noise of single frames does not. `None` where there are too few to tell the
+/// camera's motion from theirs; `doubt` so many count half.
+pub(super) fn mean_shift(moves: &[(f64, f64, f64)], doubt: f64, spread: f64) -> Option<(f64, f64)> {
+    if moves.len() < 3 {
+        return None;
+    }
+    let median = |of: fn(&(f64, f64, f64)) -> f64| {
+        let mut all: Vec<f64> = moves.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let (mut x, mut y) = (median(|m| m.0), median(|m| m.1));
+    for _ in 0..6 {
+        let (mut sum, mut sx, mut sy) = (0.0, 0.0, 0.0);
+        for &(dx, dy, h) in moves {
+            let (ex, ey, own) = (dx - x, dy - y, spread * h);
+            let weight = 1.0 / (1.0 + (ex * ex + ey * ey) / (own * own));
+            (sum, sx, sy) = (sum + weight, sx + weight * dx, sy + weight * dy);
+        }
+        (x, y) = (sx / sum, sy / sum);
+    }
+    let (n, doubt) = ((moves.len() * moves.len()) as f64, doubt * doubt);
+    let trust = n * n / (n * n + doubt * doubt);
     Some((x * trust, y * trust))
 }
 

@@ -46,12 +46,21 @@ pub struct Noise {
     pub sighting: f64,
     /// Of the speed of something never seen before.
     pub first_speed: f64,
+    /// Up and down, positions and speeds are calmer by this factor: cameras look along the ground, not onto it.
+    pub upright: f64,
+}
+
+impl Noise {
+    pub(super) fn vertical(&self) -> Self {
+        let Self { position, speed, first_speed, upright, .. } = *self;
+        Self { position: position * upright, speed: speed * upright, first_speed: first_speed * upright, ..*self }
+    }
 }
 
 /// Position, speed and their covariance in one dimension.
 #[derive(Debug, Clone, Copy)]
-struct Axis {
-    at: f64,
+pub(super) struct Axis {
+    pub(super) at: f64,
     speed: f64,
     var: f64,
     cov: f64,
@@ -59,14 +68,14 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(at: f64, scale: f64, noise: &Noise) -> Self {
+    pub(super) fn new(at: f64, scale: f64, noise: &Noise) -> Self {
         let (position, speed) = (noise.sighting * scale, noise.first_speed * scale);
         Self { at, speed: 0.0, var: position * position, cov: 0.0, speed_var: speed * speed }
     }
 
     /// `steps` may be any positive number: the noise is that of a continuous random walk of the speed, so that a jump
     /// over a gap is as uncertain as the frames in it.
-    fn predict(&self, steps: f64, scale: f64, noise: &Noise) -> Self {
+    pub(super) fn predict(&self, steps: f64, scale: f64, noise: &Noise) -> Self {
         let position = (noise.position * scale) * (noise.position * scale) * steps;
         let speed = (noise.speed * scale) * (noise.speed * scale);
         Self {
@@ -81,7 +90,7 @@ impl Axis {
         }
     }
 
-    fn correct(&self, measured: f64, scale: f64, noise: &Noise) -> Self {
+    pub(super) fn correct(&self, measured: f64, scale: f64, noise: &Noise) -> Self {
         let total = self.var + (noise.sighting * scale) * (noise.sighting * scale);
         let (gain, speed_gain) = (self.var / total, self.cov / total);
         let surprise = measured - self.at;
@@ -92,6 +101,21 @@ impl Axis {
             cov: (1.0 - gain) * self.cov,
             speed_var: self.speed_var - speed_gain * self.cov,
         }
+    }
+
+    /// This state, `ahead` being its prediction `steps` later and `later` what became of that, all things considered.
+    pub(super) fn in_hindsight(&self, ahead: &Self, later: &Self, steps: f64) -> Self {
+        // C = P Fᵀ P⁻¹(ahead), written out for two dimensions.
+        let det = ahead.var * ahead.speed_var - ahead.cov * ahead.cov;
+        if !det.is_normal() {
+            return *self;
+        }
+        let (p0, p1) = (self.var + steps * self.cov, self.cov);
+        let (q0, q1) = (self.cov + steps * self.speed_var, self.speed_var);
+        let by = |a: f64, b: f64| ((a * ahead.speed_var - b * ahead.cov) / det, (b * ahead.var - a * ahead.cov) / det);
+        let ((c00, c01), (c10, c11)) = (by(p0, p1), by(q0, q1));
+        let (at, speed) = (later.at - ahead.at, later.speed - ahead.speed);
+        Self { at: self.at + c00 * at + c01 * speed, speed: self.speed + c10 * at + c11 * speed, ..*self }
     }
 
     fn scaled(&self, by: f64) -> Self {
@@ -118,8 +142,9 @@ pub struct Motion {
 impl Motion {
     #[must_use]
     pub fn new(seen: &Bounds, noise: &Noise) -> Self {
-        let axis = |at| Axis::new(at, seen.h, noise);
-        Self { cx: axis(seen.cx), cy: axis(seen.cy), w: axis(seen.w), h: axis(seen.h) }
+        let axis = |at, noise| Axis::new(at, seen.h, noise);
+        let vertical = &noise.vertical();
+        Self { cx: axis(seen.cx, noise), cy: axis(seen.cy, vertical), w: axis(seen.w, noise), h: axis(seen.h, noise) }
     }
 
     /// The state `steps` (of 1/30 s) after the last sighting.
@@ -127,7 +152,8 @@ impl Motion {
     pub fn predict(&self, steps: f64, noise: &Noise) -> Self {
         let scale = self.h.at.max(1.0);
         let axis = |axis: &Axis| axis.predict(steps, scale, noise);
-        Self { cx: axis(&self.cx), cy: axis(&self.cy), w: axis(&self.w), h: axis(&self.h) }
+        let cy = self.cy.predict(steps, scale, &noise.vertical());
+        Self { cx: axis(&self.cx), cy, w: axis(&self.w), h: axis(&self.h) }
     }
 
     /// Takes a sighting in.
@@ -140,6 +166,13 @@ impl Motion {
             w: self.w.correct(seen.w, scale, noise),
             h: self.h.correct(seen.h, scale, noise),
         }
+    }
+
+    /// How little a sighting was expected: half its squared distance in standard deviations, over all four dimensions.
+    pub(super) fn surprise(&self, seen: &Bounds, noise: &Noise) -> f64 {
+        let own = noise.sighting * self.h.at.max(1.0);
+        let axis = |axis: &Axis, seen: f64| (seen - axis.at) * (seen - axis.at) / (2.0 * (axis.var + own * own));
+        axis(&self.cx, seen.cx) + axis(&self.cy, seen.cy) + axis(&self.w, seen.w) + axis(&self.h, seen.h)
     }
 
     /// The same state in the pixels of another frame. A turn of the camera is taken to be small: it turns positions and
@@ -196,7 +229,7 @@ mod tests {
     #[test]
     fn a_steady_walk_is_foreseen_across_a_gap() {
         let walk = |t: f64| Bounds { cx: 100.0 + 3.0 * t, cy: 50.0 - t, w: 20.0, h: 50.0 };
-        let noise = Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625 };
+        let noise = Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625, upright: 1.0 };
         let mut motion = Motion::new(&walk(0.0), &noise);
         for t in 1..30 {
             motion = motion.predict(1.0, &noise).correct(&walk(f64::from(t)), &noise);

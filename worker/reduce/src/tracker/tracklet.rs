@@ -4,6 +4,7 @@ use super::{
     Observation, STEPS_PER_SECOND, Serial,
     camera::{CameraMotion, CameraPath},
     motion::{Bounds, Motion, Noise},
+    untangle::Memory,
 };
 
 /// A track's first sightings that are kept, to learn how it came into view.
@@ -45,6 +46,16 @@ impl Growing {
         }
         self.seen += 1;
         self.score += seen.score;
+    }
+
+    /// Takes what another track knew after a frame for its own: `gone` are the sightings it had itself, `come` the other's.
+    pub(super) fn exchange(&mut self, after: u32, gone: &[Memory], come: &[Memory]) {
+        self.head.retain(|(frame, _)| *frame <= after);
+        let room = HEAD - self.head.len();
+        self.head.extend(come.iter().take(room).map(|memory| (memory.frame, memory.bounds)));
+        let score = |all: &[Memory]| all.iter().map(|memory| memory.score).sum::<f64>();
+        self.seen = self.seen + come.len() as u32 - gone.len() as u32;
+        self.score += score(come) - score(gone);
     }
 
     /// The state at the first sighting, from the sightings after it.

@@ -6,6 +6,8 @@ use super::motion::Noise;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuning {
     pub noise: Noise,
+    /// Of the smoother: what a box does by itself is calmer than what a track must be ready for.
+    pub smoothing: Noise,
     /// Boxes are grown by this share of their size on every side before they are compared.
     pub grow: f64,
     /// How much the distance of the centres counts beside the overlap, 0 to 1.
@@ -20,35 +22,72 @@ pub struct Tuning {
     pub recent_seconds: f64,
     /// A track that is not yet sure to be one may be missed for so long.
     pub new_patience_seconds: f64,
-    /// Share of the camera's last motion that is expected to go on.
+    /// Share of the camera's known motion that outlives a frame's own evidence, 0 to 1.
     pub camera_inertia: f64,
+    /// With so many objects in sight, half of what they have in common is taken for the camera's motion.
+    pub camera_doubt: f64,
+    /// Displacements that differ from the common one by more than this share of the height count less.
+    pub camera_spread: f64,
+    /// Two tracks whose boxes overlap by more (IoU) are close to each other.
+    pub close_iou: f64,
+    /// For so long after that both are watched before it is decided whether they were mixed up.
+    pub exchange_seconds: f64,
+    /// Nats that an exchange must save.
+    pub exchange_margin: f64,
+    /// What an object must have on average in every frame of its tracks, 0 to 1: the rank of its detection's score among
+    /// all of the recording, nothing where it is missed.
+    pub least_support: f64,
     /// Nats that speak for a link of two tracklets before anything is known about them.
     pub link_prior: f64,
     /// Nats against a link per second of the hole.
     pub link_per_second: f64,
-    /// A hole's uncertainty: (heights)² per second, and (heights per second)² that a speed may change by.
+    /// Spread of a position at the end of a hole, in heights: at once, per square root of a second, and per second for
+    /// as long as the speed is remembered.
+    pub link_spread: f64,
     pub link_drift: f64,
     pub link_turn: f64,
-    /// After so many seconds a speed says little about where somebody is.
+    /// The same up and down, as a factor.
+    pub link_upright: f64,
+    /// After so many seconds half of what the speed promised has come true, and no more than twice that ever will.
     pub link_memory: f64,
+    /// Standard deviation of the ratio of heights.
+    pub link_size: f64,
+    /// Nats that speak for a link if all others of the same time agree with the shift it stands for; seconds that count as
+    /// the same time; heights within which they agree.
+    pub link_consensus: f64,
+    pub link_window: f64,
+    pub link_agree: f64,
 }
 
 impl Tuning {
     pub const DEFAULT: Self = Self {
-        noise: Noise { position: 0.02, speed: 0.006, sighting: 0.05, first_speed: 0.06 },
-        grow: 0.2,
+        noise: Noise { position: 0.02, speed: 0.003, sighting: 0.043, first_speed: 0.01, upright: 0.6 },
+        smoothing: Noise { position: 0.02, speed: 0.006, sighting: 0.05, first_speed: 0.03, upright: 0.6 },
+        grow: 0.1,
         distance: 0.3,
         distance_half: 4.0,
         weak_gain: 0.5,
         new_gain: 0.3,
         recent_seconds: 0.1,
         new_patience_seconds: 0.1,
-        camera_inertia: 0.9,
-        link_prior: 5.0,
-        link_per_second: 0.3,
-        link_drift: 0.05,
-        link_turn: 0.3,
-        link_memory: 1.0,
+        camera_inertia: 0.6,
+        camera_doubt: 0.7,
+        camera_spread: 0.07,
+        close_iou: 0.2,
+        exchange_seconds: 0.5,
+        exchange_margin: 4.0,
+        least_support: 0.15,
+        link_prior: 3.2,
+        link_per_second: 0.055,
+        link_spread: 0.06,
+        link_drift: 0.67,
+        link_turn: 0.44,
+        link_upright: 0.3,
+        link_memory: 1.3,
+        link_size: 0.24,
+        link_consensus: 3.0,
+        link_window: 3.0,
+        link_agree: 1.5,
     };
 }
 

@@ -1,0 +1,123 @@
+//! Second thoughts about tracks that came close to each other: after both have gone on for a while, would their motion be
+//! smoother had they been exchanged while they could hardly be told apart? (The observation-centred view of OC-SORT: Cao
+//! et al., 2023, taken to its end: what was seen decides, not what was predicted.)
+
+use std::{collections::VecDeque, ops::Range};
+
+use super::{
+    STEPS_PER_SECOND, Serial,
+    camera::{CameraMotion, CameraPath},
+    motion::{Bounds, Motion},
+    tuning::Tuning,
+};
+
+/// Least sightings of each track on either side of an exchange.
+const LEAST: usize = 3;
+
+/// Two tracks were mixed up: in these frames what was said of one is true of the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    pub a: Serial,
+    pub b: Serial,
+    pub frames: Range<u32>,
+}
+
+/// Two tracks that are close to each other, or were just now.
+#[derive(Debug, Clone)]
+pub(super) struct Close {
+    pub a: Serial,
+    pub b: Serial,
+    pub since: u32,
+    pub last: u32,
+}
+
+/// What a track remembers of its last seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    pub frame: u32,
+    pub score: f64,
+    pub bounds: Bounds,
+}
+
+/// The frame after which two tracks should be exchanged, if they should. Both are followed anew with either's sightings
+/// from every frame on at which they were close; the cost is the filter's surprise in nats.
+pub(super) fn exchange(
+    close: &Close,
+    a: &VecDeque<Memory>,
+    b: &VecDeque<Memory>,
+    camera: &CameraPath,
+    tuning: &Tuning,
+    fps: f64,
+) -> Option<u32> {
+    let anchor = a.front()?.frame.min(b.front()?.frame);
+    let (a, b) = (still(a, anchor, camera)?, still(b, anchor, camera)?);
+    let from_start = |all: &[Memory]| {
+        let mut run = Run::new(&all[0], tuning, fps);
+        let mut states = vec![run.clone()];
+        for memory in &all[1..] {
+            run.add(memory, tuning);
+            states.push(run.clone());
+        }
+        states
+    };
+    let (states_a, states_b) = (from_start(&a), from_start(&b));
+    let as_they_are = states_a[a.len() - 1].cost + states_b[b.len() - 1].cost;
+    // Of exchanges that save too little none is made; of those that save as much the first.
+    let (mut best, mut least) = (None, as_they_are - tuning.exchange_margin);
+    let earliest = close.since.saturating_sub(1);
+    let mut splits: Vec<u32> = a.iter().chain(&b).map(|memory| memory.frame).collect();
+    splits.sort_unstable();
+    splits.dedup();
+    for split in splits.into_iter().filter(|split| (earliest..=close.last).contains(split)) {
+        let at = |all: &[Memory]| all.partition_point(|memory| memory.frame <= split);
+        let (i, j) = (at(&a), at(&b));
+        if i.min(j) < LEAST || (a.len() - i).min(b.len() - j) < LEAST {
+            continue;
+        }
+        let follow = |state: &Run, rest: &[Memory]| {
+            let mut run = state.clone();
+            rest.iter().for_each(|memory| run.add(memory, tuning));
+            run.cost
+        };
+        let exchanged = follow(&states_a[i - 1], &b[j..]) + follow(&states_b[j - 1], &a[i..]);
+        if exchanged < least {
+            (best, least) = (Some(split), exchanged);
+        }
+    }
+    best
+}
+
+/// The sightings as the camera would have seen them had it stood still; `None` over a cut.
+fn still(all: &VecDeque<Memory>, anchor: u32, camera: &CameraPath) -> Option<Vec<Memory>> {
+    all.iter()
+        .map(|memory| {
+            let back: CameraMotion = camera.between(memory.frame, anchor)?;
+            let ((cx, cy), scale) = (back.point(memory.bounds.cx, memory.bounds.cy), back.scale());
+            let bounds = Bounds { cx, cy, w: memory.bounds.w * scale, h: memory.bounds.h * scale };
+            Some(Memory { bounds, ..*memory })
+        })
+        .collect()
+}
+
+/// A filter's way along some sightings.
+#[derive(Debug, Clone)]
+struct Run {
+    motion: Motion,
+    frame: u32,
+    fps: f64,
+    cost: f64,
+}
+
+impl Run {
+    fn new(first: &Memory, tuning: &Tuning, fps: f64) -> Self {
+        Self { motion: Motion::new(&first.bounds, &tuning.noise), frame: first.frame, fps, cost: 0.0 }
+    }
+
+    fn add(&mut self, memory: &Memory, tuning: &Tuning) {
+        let steps = f64::from(memory.frame.saturating_sub(self.frame)) / self.fps * STEPS_PER_SECOND;
+        let ahead = self.motion.predict(steps, &tuning.noise);
+        self.cost += ahead.surprise(&memory.bounds, &tuning.noise);
+        self.motion = ahead.correct(&memory.bounds, &tuning.noise);
+        self.frame = memory.frame;
+    }
+}
