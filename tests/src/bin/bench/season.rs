@@ -253,6 +253,7 @@ impl PaperLanes {
             detections: frames / u64::from(FRAMES),
             tracks: 0,
             players: 0,
+            people: Vec::new(),
             gap_frames: 0,
             preview: None,
             parts: Vec::new(),
