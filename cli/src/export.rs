@@ -26,7 +26,7 @@ use crate::{
         job::{By, Job, Tables, stem},
         name_of, read,
     },
-    text::{count, plural},
+    text::plural,
 };
 
 /// `fulltime export`.

@@ -231,7 +231,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             return self.wait(step, frame, Vec::new());
         }
         if std::mem::take(&mut self.cut) {
-            self.tracker.cut(step.frame);
+            self.tracker.cut();
         }
         let mut looks = vec![None; frame.rows.len()];
         for described in &frame.descriptions {
