@@ -22,7 +22,6 @@ use crate::{
     campaign::Mandate,
     controls::Standing,
     crash::Deed,
-    holdings,
     ledger::{Admitted, Attempt, Limits},
     manifest::Manifest,
     matching::{Listed, match_list},
@@ -59,9 +58,6 @@ pub(crate) async fn admit(state: &Store, id: &str, out: &str, mandate: &Mandate)
         return Ok(Admission::Cancelled);
     }
     let store = Store::create(&job.store)?;
-    out.probe_writable().await?;
-    store.probe_writable().await?;
-    holdings::announce(&store, out.url().as_str()).await?;
     let pipeline: Pipeline = required(&store, "pipeline", &keys::store::pipeline(&job.pipeline)).await?;
     let mut list = fixed_match_list(&job, &out, &store, mandate).await?;
     let (revisions, finished) = {

@@ -96,6 +96,8 @@ pub(crate) struct Reign {
     files: BTreeMap<JobId, Arc<JobFiles>>,
     /// Output URL of every registered job.
     outs: BTreeMap<JobId, String>,
+    /// Jobs about which something was decided while they were being read: what was read may not know of it.
+    overtaken: BTreeSet<JobId>,
     notices: JoinSet<()>,
     /// One decision after the other becomes durable, in the order in which the ledger hears of them.
     deciding: Arc<Mutex<()>>,
@@ -137,6 +139,7 @@ impl Reign {
             _listeners: JoinSet::new(),
             files: BTreeMap::new(),
             outs: BTreeMap::new(),
+            overtaken: BTreeSet::new(),
             notices: JoinSet::new(),
             deciding: Arc::default(),
             started: Instant::now(),
@@ -248,6 +251,11 @@ impl Reign {
                 found.iter().for_each(|registered| self.take_up(registered));
             }
             Message::Submitted(registered, asked) => self.submitted(registered, asked).await,
+            Message::Admitted(job, ..) if self.overtaken.remove(&job) => {
+                if let Some(out) = self.outs.get(&job).cloned() {
+                    self.admit(job, out);
+                }
+            }
             Message::Admitted(job, files, admitted) => {
                 self.files.insert(job.clone(), files);
                 self.feed(Input::Admit(job, admitted));

@@ -95,7 +95,7 @@ fn a_live_job_is_not_deleted_and_a_deleted_one_is_forgotten_by_the_coordinator()
     let dir = tempfile::tempdir().unwrap();
     let archive = archive(dir.path());
     let cluster = Cluster::start(&dir.path().join("cluster"), &Shape { workers: 0, ..Shape::default() });
-    let job = cluster.submit(&archive, &shipped_pipeline(), &["--template", "{match}/{ignore}"]);
+    let job = cluster.submit(&archive, &shipped_pipeline(), &["--select", "**/*.mp4"]);
     let (out, state, nats) = (cluster.out(), cluster.dir.join("state"), cluster.nats());
     let delete = ["delete", &job, "--out", text(&out), "--state", text(&state), "--yes", "--json"];
     let refused = fulltime(&delete).with_code(2).json();

@@ -102,6 +102,10 @@ impl Reign {
                 if decision == Decision::Cancel {
                     self.notify(&job);
                 }
+                // A retry is read below, and so after it was put.
+                if decision != Decision::Retry && !self.files.contains_key(&job) {
+                    self.overtaken.insert(job.clone());
+                }
                 if decision == Decision::Retry
                     && let Some(out) = self.outs.get(&job).cloned()
                 {
