@@ -26,7 +26,7 @@ use crate::{
         job::{By, Job, Tables, stem},
         name_of, read,
     },
-    text::{count, plural},
+    text::plural,
 };
 
 /// `fulltime export`.
@@ -168,6 +168,10 @@ fn export_sequence(
         }
         ExportFormat::Gsr => {
             let sequence = sided(sequence);
+            if number > 999 {
+                let cause = "a folder of game states holds 999 recordings";
+                return Err(Failure::new(Exit::Usage, cause, "export the matches of a season one by one"));
+            }
             let path = format!("SNGS-{number:03}.json");
             let written = folder.write(&path, |file| {
                 gsr::write(&sequence, gsr::Kind::Results, (4, number), file).map(|written| (written, all - written))
@@ -261,7 +265,8 @@ fn team_names(sequence: &Sequence) -> Vec<Arc<str>> {
 
 /// The same with other names of teams; a team without a new name is unknown.
 fn renamed(sequence: Sequence, names: &[(Option<&Arc<str>>, &str)]) -> Sequence {
-    let mut renamed = Sequence { info: sequence.info.clone(), classes: sequence.classes.clone(), ..Sequence::new() };
+    let mut renamed = Sequence::new();
+    (renamed.info, renamed.classes) = (sequence.info.clone(), sequence.classes.clone());
     for (frame, objects) in &sequence.frames {
         renamed.frames.entry(*frame).or_default();
         for object in objects {

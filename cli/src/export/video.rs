@@ -172,7 +172,14 @@ impl Artist<'_> {
         copy(&mut self.canvas.y, width, height, picture.plane(0), (picture.width(), picture.height()), luma);
         for (index, plane) in [(1, &mut self.canvas.u), (2, &mut self.canvas.v)] {
             match picture.planes() {
-                3 => copy(plane, width / 2, height / 2, picture.plane(index), (picture.width() / 2, picture.height() / 2), chroma),
+                3 => copy(
+                    plane,
+                    width / 2,
+                    height / 2,
+                    picture.plane(index),
+                    (picture.width() / 2, picture.height() / 2),
+                    chroma,
+                ),
                 _ => plane.fill(128),
             }
         }

@@ -156,11 +156,13 @@ fn main() -> ExitCode {
             Err(error) => {
                 let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
                 eprintln!("error: {error}{source}");
-                return ExitCode::from(if matches!(error, SynthError::Io { .. } | SynthError::Encode(EncodeError::Libav { .. })) {
-                    1
-                } else {
-                    2
-                });
+                return ExitCode::from(
+                    if matches!(error, SynthError::Io { .. } | SynthError::Encode(EncodeError::Libav { .. })) {
+                        1
+                    } else {
+                        2
+                    },
+                );
             }
         }
     }

@@ -27,8 +27,8 @@ use fulltime_tables::shard::{read_descriptions, read_detections, read_frames};
 use tokio::sync::mpsc::{self, Receiver};
 
 pub use error::ReduceError;
-pub use picture::{COLOURS, DIGITS};
 use feed::{Piece, ShardBytes};
+pub use picture::{COLOURS, DIGITS};
 use timeline::{Recording, Reduced, Timeline};
 
 /// Figures of a reduce, for its event.

@@ -183,7 +183,8 @@ impl Moments {
     /// with others in it.
     fn sides<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = (usize, f64)> + 'a {
         self.0.iter().filter_map(|moment| {
-            let (own, others): (Vec<&(usize, f64)>, Vec<&(usize, f64)>) = moment.people.iter().partition(|p| group.wearers.contains(&p.0));
+            let (own, others): (Vec<&(usize, f64)>, Vec<&(usize, f64)>) =
+                moment.people.iter().partition(|p| group.wearers.contains(&p.0));
             let (own, _) = mean(own.iter().map(|p| p.1))?;
             let (others, count) = mean(others.iter().map(|p| p.1))?;
             (count > 1).then(|| (moment.stage as usize, if own > others { 1.0 } else { -1.0 }))
