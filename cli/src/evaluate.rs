@@ -127,9 +127,9 @@ fn score(
         let least = (ASKED_SECONDS * fps).ceil() as u32;
         let mut own = People::default();
         let mut shared = known.cloned().unwrap_or_default();
-        for people in [&mut own, &mut shared] {
-            people.take_tracks(truth, pair.tracks.as_ref().unwrap_or(found), least);
-            people.take_cuts(&without_ball(truth), &found_people);
+        for tally in [&mut own, &mut shared] {
+            tally.take_tracks(truth, pair.tracks.as_ref().unwrap_or(found), least);
+            tally.take_cuts(&people, &found_people);
         }
         scored.people = Some(own.figures());
         answers = Some(shared);
@@ -158,8 +158,8 @@ fn has_boxes(sequence: &Sequence) -> bool {
     sequence.is_empty() || sequence.objects().any(|(_, object)| object.bounds.is_some())
 }
 
-fn precision(pictures: &Vec<Picture>) -> Option<Precision> {
-    (!pictures.is_empty()).then(|| Precision::of(std::slice::from_ref(pictures)))
+fn precision(pictures: &[Picture]) -> Option<Precision> {
+    (!pictures.is_empty()).then(|| Precision::of(&[pictures]))
 }
 
 /// The figures by the names that the benchmarks use; shares are 0 to 1.

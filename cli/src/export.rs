@@ -168,6 +168,10 @@ fn export_sequence(
         }
         ExportFormat::Gsr => {
             let sequence = sided(sequence);
+            if number > 999 {
+                let cause = "a folder of game states holds 999 recordings";
+                return Err(Failure::new(Exit::Usage, cause, "export the matches of a season one by one"));
+            }
             let path = format!("SNGS-{number:03}.json");
             let written = folder.write(&path, |file| {
                 gsr::write(&sequence, gsr::Kind::Results, (4, number), file).map(|written| (written, all - written))

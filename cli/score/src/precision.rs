@@ -65,7 +65,7 @@ impl Precision {
     /// Scores pictures class by class: `classes` holds the pictures of every class, in the same order of pictures. Figures
     /// are means over the classes that have anything to find.
     #[must_use]
-    pub fn of(classes: &[Vec<Picture>]) -> Self {
+    pub fn of(classes: &[&[Picture]]) -> Self {
         let prepared: Vec<Vec<Prepared>> =
             classes.iter().map(|pictures| pictures.iter().map(Prepared::new).collect()).collect();
         // By size, then by most detections a picture; only what the twelve figures ask for.
@@ -233,7 +233,7 @@ mod tests {
 
     fn score(truth: Vec<TrueBox>, found: &[(f64, f64)]) -> Precision {
         let found = found.iter().map(|&(x, score)| FoundBox { bounds: rect(x), score }).collect();
-        Precision::of(&[vec![Picture { truth, found }]])
+        Precision::of(&[&[Picture { truth, found }]])
     }
 
     fn close(value: Option<f64>, expected: f64) -> bool {
