@@ -46,22 +46,13 @@ pub struct Noise {
     pub sighting: f64,
     /// Of the speed of something never seen before.
     pub first_speed: f64,
-    /// Sizes change less than places, by this factor.
-    pub size: f64,
     /// Up and down, positions and speeds are calmer by this factor: cameras look along the ground, not onto it.
     pub upright: f64,
 }
 
 impl Noise {
     pub(super) fn vertical(&self) -> Self {
-        self.calmer(self.upright)
-    }
-
-    pub(super) fn sizes(&self) -> Self {
-        self.calmer(self.size)
-    }
-
-    fn calmer(&self, by: f64) -> Self {
+        let by = self.upright;
         Self { position: self.position * by, speed: self.speed * by, first_speed: self.first_speed * by, ..*self }
     }
 }
@@ -152,8 +143,8 @@ impl Motion {
     #[must_use]
     pub fn new(seen: &Bounds, noise: &Noise) -> Self {
         let axis = |at, noise| Axis::new(at, seen.h, noise);
-        let (vertical, sizes) = (&noise.vertical(), &noise.sizes());
-        Self { cx: axis(seen.cx, noise), cy: axis(seen.cy, vertical), w: axis(seen.w, sizes), h: axis(seen.h, sizes) }
+        let vertical = &noise.vertical();
+        Self { cx: axis(seen.cx, noise), cy: axis(seen.cy, vertical), w: axis(seen.w, noise), h: axis(seen.h, noise) }
     }
 
     /// The state `steps` (of 1/30 s) after the last sighting.
@@ -161,12 +152,12 @@ impl Motion {
     pub fn predict(&self, steps: f64, noise: &Noise) -> Self {
         let scale = self.h.at.max(1.0);
         let axis = |axis: &Axis, noise| axis.predict(steps, scale, noise);
-        let (vertical, sizes) = (&noise.vertical(), &noise.sizes());
+        let vertical = &noise.vertical();
         Self {
             cx: axis(&self.cx, noise),
             cy: axis(&self.cy, vertical),
-            w: axis(&self.w, sizes),
-            h: axis(&self.h, sizes),
+            w: axis(&self.w, noise),
+            h: axis(&self.h, noise),
         }
     }
 
@@ -244,7 +235,7 @@ mod tests {
     fn a_steady_walk_is_foreseen_across_a_gap() {
         let walk = |t: f64| Bounds { cx: 100.0 + 3.0 * t, cy: 50.0 - t, w: 20.0, h: 50.0 };
         let noise =
-            Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625, size: 1.0, upright: 1.0 };
+            Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625, upright: 1.0 };
         let mut motion = Motion::new(&walk(0.0), &noise);
         for t in 1..30 {
             motion = motion.predict(1.0, &noise).correct(&walk(f64::from(t)), &noise);

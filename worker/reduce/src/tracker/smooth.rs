@@ -32,7 +32,7 @@ pub fn smooth(sightings: &[(u32, Bounds)], camera: Option<&CameraPath>, fps: f64
         let heights = series(3);
         let axis = |of: usize, noise: &Noise| stretch(&series(of), &heights, &steps, noise);
         let (x, y) = (axis(0, noise), axis(1, &noise.vertical()));
-        let (w, h) = (axis(2, &noise.sizes()), axis(3, &noise.sizes()));
+        let (w, h) = (axis(2, noise), axis(3, noise));
         for (i, (_, back)) in ways.iter().enumerate() {
             let ((cx, cy), scale) = (back.point(x[i], y[i]), back.scale());
             smoothed.push((rest[i].0, Bounds { cx, cy, w: w[i].max(1.0) * scale, h: h[i].max(1.0) * scale }));
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn jitter_goes_and_the_walk_stays() {
-        let noise = Noise { position: 0.01, speed: 0.005, sighting: 0.05, first_speed: 0.03, size: 1.0, upright: 1.0 };
+        let noise = Noise { position: 0.01, speed: 0.005, sighting: 0.05, first_speed: 0.03, upright: 1.0 };
         let walk = |t: u32| Bounds { cx: 2.0 * f64::from(t), cy: 300.0, w: 30.0, h: 80.0 };
         let jitter = [3.0, -2.0, 1.0, -4.0, 2.0, 0.0, -1.0];
         let seen = |t: u32| Bounds { cx: walk(t).cx + jitter[t as usize % 7], ..walk(t) };
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn nothing_is_mixed_over_a_cut() {
-        let noise = Noise { position: 0.01, speed: 0.005, sighting: 0.05, first_speed: 0.03, size: 1.0, upright: 1.0 };
+        let noise = Noise { position: 0.01, speed: 0.005, sighting: 0.05, first_speed: 0.03, upright: 1.0 };
         let mut path = CameraPath::default();
         for frame in 0..20 {
             path.push(frame, (frame % 10 != 0).then_some(&CameraMotion::STILL));

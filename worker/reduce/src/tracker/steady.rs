@@ -10,7 +10,7 @@ use super::{
 impl Tracker {
     /// How the camera will move if it goes on as it did.
     pub(super) fn expected_motion(&self, frame: u32) -> CameraMotion {
-        let frames = self.stepped.map_or(1.0, |last| f64::from(frame - last).min(f64::from(self.recent)));
+        let frames = self.stepped.map_or(0.0, |last| f64::from(frame - last).min(self.fps));
         CameraMotion::shift(self.drift.0 * frames, self.drift.1 * frames)
     }
 
@@ -22,7 +22,9 @@ impl Tracker {
         guess: &mut CameraMotion,
         foreseen: &mut [Motion],
     ) {
-        let known = |track: &&Live| frame - track.last <= self.recent.max(2);
+        // Counted in frames that were looked at: after a gap those that were seen before it are all there is.
+        let stepped = self.stepped.unwrap_or(frame);
+        let known = |track: &&Live| stepped.saturating_sub(track.last) <= self.recent;
         let mut tracks = Vec::with_capacity(self.live.len());
         tracks.extend(self.live.iter().zip(&*foreseen).filter(|(t, _)| known(t)).map(|(_, motion)| motion.bounds()));
         let strong = |o: &&Observation| o.score >= f64::from(self.settings.high_score);
@@ -48,7 +50,7 @@ impl Tracker {
         let mut moves = Vec::with_capacity(matched.len());
         for (track, column) in self.live.iter().zip(matched) {
             if let Some(column) = column
-                && frame - track.last <= self.recent
+                && stepped.saturating_sub(track.last) <= self.recent
                 && let Some(camera) = self.camera.between(track.last, stepped)
             {
                 let (then, now) = (track.seen, &seen[*column].bounds);

@@ -61,8 +61,8 @@ pub struct Tuning {
 
 impl Tuning {
     pub const DEFAULT: Self = Self {
-        noise: Noise { position: 0.022, speed: 0.0045, sighting: 0.061, first_speed: 0.035, size: 1.0, upright: 0.6 },
-        smoothing: Noise { position: 0.023, speed: 0.0015, sighting: 0.03, first_speed: 0.03, size: 1.0, upright: 0.6 },
+        noise: Noise { position: 0.022, speed: 0.0045, sighting: 0.061, first_speed: 0.035, upright: 0.6 },
+        smoothing: Noise { position: 0.023, speed: 0.0015, sighting: 0.03, first_speed: 0.03, upright: 0.6 },
         grow: 0.087,
         distance: 0.3,
         distance_half: 2.2,
@@ -74,19 +74,19 @@ impl Tuning {
         camera_doubt: 0.4,
         camera_spread: 0.057,
         close_iou: 0.2,
-        exchange_seconds: 0.79,
-        exchange_margin: 3.2,
+        exchange_seconds: 0.9,
+        exchange_margin: 4.0,
         least_support: 0.17,
         link_prior: 6.0,
-        link_per_second: 0.12,
+        link_per_second: 0.1,
         link_spread: 0.088,
         link_drift: 0.52,
         link_turn: 0.38,
         link_upright: 0.4,
-        link_memory: 1.2,
-        link_size: 0.15,
-        link_consensus: 3.4,
-        link_window: 2.7,
+        link_memory: 1.0,
+        link_size: 0.18,
+        link_consensus: 3.5,
+        link_window: 3.0,
         link_agree: 2.0,
     };
 }
