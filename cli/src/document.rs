@@ -50,7 +50,8 @@ impl Explain for DocumentError {
         Some(match self {
             Self::Read { what, .. } => format!("check the path of the {what}"),
             Self::Content { what, .. } => {
-                let schema = what.split(' ').next().filter(|w| matches!(*w, "job" | "pipeline")).unwrap_or("manifest");
+                let schema = what.split(' ').next().filter(|w| matches!(*w, "job" | "pipeline" | "squads" | "pitch"));
+                let schema = schema.unwrap_or("manifest");
                 format!("correct the {what}; `fulltime schema {schema}` describes it")
             }
         })
@@ -106,6 +107,19 @@ impl Document {
             }
         }
         self.at(span)
+    }
+
+    /// Where this text first stands; the beginning of the file where it does not.
+    #[must_use]
+    pub fn place_of_text(&self, text: &str) -> Place {
+        self.place_of_nth(text, 1)
+    }
+
+    /// Where this text stands for the n-th time, from 1.
+    #[must_use]
+    pub fn place_of_nth(&self, text: &str, n: usize) -> Place {
+        let start = self.text.match_indices(text).nth(n.saturating_sub(1)).map_or(0, |(start, _)| start);
+        self.at(start..start)
     }
 
     fn at(&self, span: Range<usize>) -> Place {

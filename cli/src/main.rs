@@ -8,7 +8,10 @@ mod args;
 mod broker;
 mod document;
 mod end;
+mod evaluate;
+mod export;
 mod follow;
+mod given;
 mod job;
 mod parts;
 mod pipeline;
@@ -16,7 +19,9 @@ mod remote;
 mod results;
 mod run;
 mod screen;
+mod sources;
 mod text;
+mod tidy;
 mod track;
 
 use std::process::ExitCode;
@@ -26,7 +31,9 @@ use fulltime_common::{
     Exit,
     error::Failure,
     pipeline::{Manifest, PipelineFile},
+    pitch::PitchFile,
     spec::JobSpec,
+    squads::Squads,
     telemetry,
 };
 
@@ -71,7 +78,11 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Retry(args) => remote::retry(args).await,
         Command::Priority(args) => remote::priority(args).await,
         Command::Rebuild(args) => remote::rebuild(args).await,
+        Command::Delete(args) => tidy::delete(args).await,
+        Command::Gc(args) => tidy::gc(args).await,
         Command::Results(args) => results::results(args).await,
+        Command::Eval(args) => evaluate::eval(args).await,
+        Command::Export(args) => export::export(args).await,
         Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));
@@ -85,6 +96,8 @@ fn schema(file: SchemaOf) -> String {
         SchemaOf::Job => schemars::schema_for!(JobSpec),
         SchemaOf::Pipeline => schemars::schema_for!(PipelineFile),
         SchemaOf::Manifest => schemars::schema_for!(Manifest),
+        SchemaOf::Squads => schemars::schema_for!(Squads),
+        SchemaOf::Pitch => schemars::schema_for!(PitchFile),
     };
     format!("{:#}", schema.to_value())
 }
@@ -111,5 +124,7 @@ mod tests {
         assert!(schema(SchemaOf::Job).contains("shard_length"));
         assert!(schema(SchemaOf::Pipeline).contains("score_threshold"));
         assert!(schema(SchemaOf::Manifest).contains("sha256"));
+        assert!(schema(SchemaOf::Squads).contains("goalkeeper"));
+        assert!(schema(SchemaOf::Pitch).contains("homography"));
     }
 }

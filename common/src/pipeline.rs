@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::{digest::Digest, semantics};
 
 mod describe;
+mod identify;
 mod manifest;
 
 pub use describe::{Describe, DescribeFile, DescribeSettings};
+pub use identify::Identify;
 pub use manifest::{Channels, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Resize};
 
 /// A pipeline file (TOML).
@@ -111,11 +113,6 @@ pub struct Track {
     /// tables always keep what was detected.
     pub fill_seconds: f64,
 }
-
-/// How tracks become people.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Identify {}
 
 impl Default for Preview {
     fn default() -> Self {

@@ -6,7 +6,7 @@ use std::{fmt, ops::Range};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
-use crate::{digest::Digest, semantics};
+use crate::{digest::Digest, pitch::View, semantics, squads::TeamSheet};
 
 /// A recording as it was when the job was planned: every read is conditional on `etag`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, SchemaRead, SchemaWrite)]
@@ -171,6 +171,9 @@ pub struct ReduceInputs {
     pub pipeline: Digest,
     /// Digest of the part of the pipeline that the reduce computes.
     pub reduce: Digest,
+    /// Squad lists of the teams, as far as the user gave them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub squads: Vec<TeamSheet>,
     /// In reduce order: (period, camera, time).
     pub recordings: Vec<ReduceRecording>,
 }
@@ -188,6 +191,9 @@ pub struct ReduceRecording {
     pub shards: Vec<ReduceShard>,
     /// Frames nobody could process, with the reason; also the whole of a refused recording (`frames` is then 0..0).
     pub gaps: Vec<Gap>,
+    /// Where the pitch is in the picture, by frame, as far as the user said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<View>,
 }
 
 /// A committed shard result.
@@ -205,11 +211,12 @@ pub struct Gap {
 }
 
 impl ReduceInputs {
-    /// Key of the reduce result: shared by every job that would read the same shards with the same tracker.
+    /// Key of the reduce result: shared by every job that would read the same shards with the same tracker, squad lists and views.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let recordings: Vec<_> = self.recordings.iter().map(|r| (&r.placement, r.index, &r.shards, &r.gaps)).collect();
-        Digest::of_json(&("reduce", semantics::REDUCE, &self.id, self.reduce, recordings))
+        let recordings: Vec<_> =
+            self.recordings.iter().map(|r| (&r.placement, r.index, &r.shards, &r.gaps, &r.views)).collect();
+        Digest::of_json(&("reduce", semantics::REDUCE, &self.id, self.reduce, &self.squads, recordings))
     }
 }
 

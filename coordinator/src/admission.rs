@@ -21,10 +21,13 @@ use serde::de::DeserializeOwned;
 use crate::{
     campaign::Mandate,
     controls::Standing,
+    crash::Deed,
+    holdings,
     ledger::{Admitted, Attempt, Limits},
     manifest::Manifest,
     matching::{Listed, match_list},
     planning::{JobFiles, Parts, PlanError},
+    usage,
     verdict::{fix, required},
 };
 
@@ -43,7 +46,7 @@ pub(crate) enum Admission {
 ///
 /// # Errors
 /// Everything that makes it impossible to run: stores that cannot be written, an archive without matches, …
-pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admission, PlanError> {
+pub(crate) async fn admit(state: &Store, id: &str, out: &str, mandate: &Mandate) -> Result<Admission, PlanError> {
     let out = Store::open(out)?;
     let job: Job = required(&out, "job", &keys::job::spec(id)).await?;
     let standing = Standing::read(&out, id).await?;
@@ -58,8 +61,9 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
     let store = Store::create(&job.store)?;
     out.probe_writable().await?;
     store.probe_writable().await?;
+    holdings::announce(&store, out.url().as_str()).await?;
     let pipeline: Pipeline = required(&store, "pipeline", &keys::store::pipeline(&job.pipeline)).await?;
-    let mut list = fixed_match_list(&job, &out, mandate).await?;
+    let mut list = fixed_match_list(&job, &out, &store, mandate).await?;
     let (revisions, finished) = {
         let ids: BTreeMap<String, MatchId> = list.matches.iter().map(|m| (m.id.slug(), m.id.clone())).collect();
         let revised = revisions(&out, id, &ids).await?;
@@ -75,12 +79,14 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
         pipeline: job.pipeline,
         map: pipeline.map_digest(),
         reduce: pipeline.reduce_digest(),
+        given: Arc::new(job.given.clone()),
         matches: list.matches,
         revisions: revisions.clone(),
         generation,
         band: standing.band.unwrap_or(job.priority),
         tenant: job.tenant.clone(),
-        limits: Limits { max_gpu_hours: job.max_gpu_hours, window: None },
+        limits: Limits { max_gpu_hours: job.max_gpu_hours, window: job.window.map(|window| (window.from, window.to)) },
+        spent: usage::of_job(state, job.tenant.as_deref(), id, standing.round).await?,
         paused: standing.paused,
         round: standing.round,
         attempts: attempts(&out, id).await?,
@@ -91,12 +97,15 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
     Ok(Admission::Run(Arc::new(files), Box::new(admitted)))
 }
 
-/// The match list as some coordinator fixed it, or else from the archive's listing.
-async fn fixed_match_list(job: &Job, out: &Store, mandate: &Mandate) -> Result<MatchList, PlanError> {
+/// The match list as some coordinator fixed it, or else from the archive's listing, if the stores can be written.
+async fn fixed_match_list(job: &Job, out: &Store, store: &Store, mandate: &Mandate) -> Result<MatchList, PlanError> {
     let key = keys::job::plan_index(&job.id);
     if let Some(list) = out.get_json(&key).await? {
+        // Whatever is wrong with the stores by now pauses the job when it matters; it is no reason to fail it.
         return Ok(list);
     }
+    out.probe_writable().await?;
+    store.probe_writable().await?;
     let archive = Store::archive(&job.archive).map_err(PlanError::Archive)?;
     let objects = archive.list(None).await.map_err(PlanError::Archive)?;
     let listing = objects.into_iter().map(|object| Listed {
@@ -104,7 +113,7 @@ async fn fixed_match_list(job: &Job, out: &Store, mandate: &Mandate) -> Result<M
         size: object.size,
         etag: object.e_tag,
     });
-    fix(out, &key, match_list(job, listing.collect())?, mandate).await
+    fix(out, &key, match_list(job, listing.collect())?, mandate, Deed::List).await
 }
 
 /// Names of the objects below a folder of the job, without `.json`.

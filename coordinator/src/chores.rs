@@ -98,19 +98,26 @@ async fn look_for<M: From<Input>>(wanted: mpsc::UnboundedReceiver<Chore>, messag
 /// is lost is nobody's business any more.
 async fn perform(chore: Chore) -> Option<Input> {
     let Chore { job, action, files } = chore;
-    let mut pauses = RETRIES.iter();
-    loop {
-        let error = match carry_out(&action, &files).await {
-            Ok(input) => return input,
-            Err(PlanError::Deposed(_)) => return None,
-            Err(error) => error,
-        };
-        let Some(pause) = pauses.next().filter(|_| error.may_pass()) else {
-            return Some(Input::Stuck { job, failure: failure(error) });
-        };
-        warn!(%job, cause = chain(&error), "trying again");
-        tokio::time::sleep(*pause).await;
+    match persist(&job, || carry_out(&action, &files)).await {
+        Ok(input) => input,
+        Err(PlanError::Deposed(_)) => None,
+        Err(error) => Some(Input::Stuck { job, failure: failure(error) }),
     }
+}
+
+/// Tries a few times, unless what is wrong will not pass by itself.
+pub(crate) async fn persist<T, F>(job: &JobId, attempt: impl Fn() -> F) -> Result<T, PlanError>
+where
+    F: Future<Output = Result<T, PlanError>>,
+{
+    for pause in RETRIES {
+        match attempt().await {
+            Err(error) if error.may_pass() => warn!(%job, cause = chain(&error), "trying again"),
+            result => return result,
+        }
+        tokio::time::sleep(pause).await;
+    }
+    attempt().await
 }
 
 pub(crate) fn failure(error: impl Explain) -> JobFailure {
@@ -123,6 +130,8 @@ async fn carry_out(action: &Action, files: &JobFiles) -> Result<Option<Input>, P
     Ok(Some(match action {
         // These go to the bus.
         Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } | Action::Discard { .. } => return Ok(None),
+        // The reign does these itself.
+        Action::Book(_) | Action::Notify { .. } => return Ok(None),
         Action::Check { work, object, .. } => {
             let exists = match object {
                 Object::Store(key) => files.store.exists(key).await?,

@@ -3,13 +3,19 @@
 
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{binary, kill};
+use fulltime_common::store::Store;
+
+use crate::{
+    binary, kill,
+    network::{Network, Way},
+    s3::Bucket,
+};
 
 /// A process that can be killed and started again.
 #[derive(Debug)]
@@ -30,6 +36,11 @@ impl Part {
         Self { name: name.to_owned(), command, env: Vec::new(), log, child: None, stopped: false }
     }
 
+    fn with_env(mut self, env: Vec<(String, String)>) -> Self {
+        self.env = env;
+        self
+    }
+
     pub fn start(&mut self) {
         assert!(!self.runs(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("open a log");
@@ -39,6 +50,12 @@ impl Part {
         let child = fulltime_common::process::end_with_parent(&mut command).spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("start {}: {error}", self.name)));
         self.stopped = false;
+    }
+
+    /// Sets or unsets a variable for the next start.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
 
     /// Whether its process lives (stopped ones do).
@@ -105,14 +122,33 @@ pub struct Shape {
     pub lease: Duration,
     /// Gives every coordinator and worker a wall clock of its own; see [`Cluster::clock`].
     pub clocks: bool,
+    /// `{recording}#{interval}`: an interval that kills whatever decodes it, as a bad file might.
+    pub poison: Option<String>,
+    /// How long a coordinator leads without being heard of.
+    pub leader_lease: Duration,
     /// Puts the output on a file system of its own with so many megabytes, where this process may mount one.
     pub small_disk: Option<u32>,
+    /// Puts a proxy between every part and the servers it uses; see [`Cluster::network`].
+    pub network: bool,
+    /// Results and decisions lie here instead of in folders.
+    pub bucket: Option<Bucket>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        let (sim_item, lease) = (Duration::from_millis(10), Duration::from_secs(2));
-        Self { coordinators: 2, workers: 3, lanes: 1, sim_item, lease, clocks: false, small_disk: None }
+        Self {
+            coordinators: 2,
+            workers: 3,
+            lanes: 1,
+            sim_item: Duration::from_millis(10),
+            lease: Duration::from_secs(2),
+            leader_lease: Duration::from_secs(3),
+            clocks: false,
+            poison: None,
+            small_disk: None,
+            network: false,
+            bucket: None,
+        }
     }
 }
 
@@ -127,6 +163,9 @@ pub struct Cluster {
     pub broker_files: PathBuf,
     port: u16,
     pub dir: PathBuf,
+    /// The ways of coordinators and workers to their servers, where they are proxied.
+    pub network: Option<Network>,
+    bucket: Option<Bucket>,
     small_disk: Option<SmallDisk>,
 }
 
@@ -155,36 +194,52 @@ impl Cluster {
     /// Starts everything, with the sim engine, below `dir`.
     #[must_use]
     pub fn start(dir: &Path, shape: &Shape) -> Self {
-        let (logs, broker_files, state) = (dir.join("logs"), dir.join("nats"), dir.join("state"));
-        for folder in [&logs, &broker_files, &state] {
+        let (logs, broker_files) = (dir.join("logs"), dir.join("nats"));
+        for folder in [&logs, &broker_files, &dir.join("state")] {
             fs::create_dir_all(folder).expect("make a folder");
         }
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let url = format!("nats://127.0.0.1:{port}");
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        let lease = humantime::format_duration(shape.lease).to_string();
+        let [lease, leader_lease] =
+            [shape.lease, shape.leader_lease].map(|time| humantime::format_duration(time).to_string());
 
         let program = fulltime_common::process::nats_server().expect("nats-server: run `cargo xtask setup`");
         let port_text = port.to_string();
         let args = ["-a", "127.0.0.1", "-p", &port_text, "-js", "-sd", &text(&broker_files)];
         let broker = Part::new("broker", &program, &args, &logs);
 
-        let coordinators = (0..shape.coordinators).map(|n| {
-            let args = ["--nats", &url, "--state", &text(&state), "--lease", &lease];
-            Part::new(&format!("coordinator-{n}"), &binary("fulltime-coordinator"), &args, &logs)
-        });
-        let workers = (0..shape.workers).map(|n| {
+        let mut network = shape.network.then(Network::default);
+        let mut reach = |part: &str| {
+            let mut address = |way, server| network.as_mut().map_or(server, |n| n.lay(part, way, server));
+            let nats = address(Way::ToBroker, (Ipv4Addr::LOCALHOST, port).into());
+            let store = shape.bucket.as_ref().map(|bucket| Bucket::environment(address(Way::ToStore, bucket.server)));
+            let store = store.into_iter().flatten().map(|(key, value)| (key.to_owned(), value)).collect();
+            (format!("nats://{nats}"), store)
+        };
+        let mut coordinators = Vec::new();
+        for n in 0..shape.coordinators {
+            let name = format!("coordinator-{n}");
+            let (nats, env) = reach(&name);
+            let state = place(shape.bucket.as_ref(), dir, "state");
+            let args = ["--nats", &nats, "--state", &state, "--lease", &lease, "--leader-lease", &leader_lease];
+            coordinators.push(Part::new(&name, &binary("fulltime-coordinator"), &args, &logs).with_env(env));
+        }
+        let mut workers = Vec::new();
+        for n in 0..shape.workers {
             let name = format!("worker-{n}");
+            let (nats, env) = reach(&name);
             let (lanes, cache) = (shape.lanes.to_string(), text(&dir.join("cache").join(&name)));
-            let mut args = vec!["--nats", &url, "--name", &name, "--lanes", &lanes, "--lease", &lease];
+            let mut args = vec!["--nats", &nats, "--name", &name, "--lanes", &lanes, "--lease", &lease];
             args.extend(["--engine", "sim", "--cache", &cache, "--stall", "5s"]);
             let sim = format!("item-ms={}", shape.sim_item.as_millis());
             args.extend(["--sim", &sim]);
-            Part::new(&name, &binary("fulltime-worker"), &args, &logs)
-        });
+            let mut env = env;
+            env.extend(shape.poison.iter().map(|poison| ("FULLTIME_POISON".to_owned(), poison.clone())));
+            workers.push(Part::new(&name, &binary("fulltime-worker"), &args, &logs).with_env(env));
+        }
         let small_disk = shape.small_disk.and_then(|size| SmallDisk::mount(&dir.join("out"), size));
-        let (coordinators, workers) = (coordinators.collect(), workers.collect());
-        let mut cluster = Self { workers, coordinators, broker, broker_files, port, dir: dir.to_owned(), small_disk };
+        let (dir, bucket) = (dir.to_owned(), shape.bucket.clone());
+        let mut cluster = Self { workers, coordinators, broker, broker_files, port, dir, network, bucket, small_disk };
         if shape.clocks && !cluster.set_clocks() {
             eprintln!("skipped: clock jumps need libfulltime_clock.so beside the binaries");
         }
@@ -222,6 +277,11 @@ impl Cluster {
     }
 
     #[must_use]
+    pub fn has_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    #[must_use]
     pub fn nats(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -235,17 +295,52 @@ impl Cluster {
         }
     }
 
-    /// Hands a job in and returns its id.
+    /// Kills the broker, does something to its files, and starts it again.
+    pub fn hurt_broker(&mut self, harm: impl FnOnce(&Path)) {
+        self.broker.kill();
+        harm(&self.broker_files);
+        fs::create_dir_all(&self.broker_files).expect("make a folder");
+        self.start_broker();
+    }
+
+    /// Runs a command about a job; its last line as JSON.
     #[must_use]
-    pub fn submit(&self, archive: &Path, pipeline: &Path, more: &[&str]) -> String {
-        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        let mut args = vec!["submit".into(), "--archive".into(), text(archive), "--pipeline".into(), text(pipeline)];
-        args.extend(["--out".into(), text(&self.out()), "--state".into(), text(&self.dir.join("state"))]);
-        args.extend(["--nats".into(), self.nats()]);
-        args.extend(more.iter().map(|arg| (*arg).to_owned()));
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let ended = crate::fulltime(&args).with_code(0);
+    pub fn ask(&self, args: &[&str]) -> serde_json::Value {
+        let nats = self.nats();
+        let args: Vec<&str> = args.iter().copied().chain(["--json", "--nats", &nats]).collect();
+        crate::fulltime(&args).with_code(0).json()
+    }
+
+    /// The state of a job, as a coordinator has it.
+    #[must_use]
+    pub fn state(&self, job: &str) -> String {
+        self.ask(&["status", job])["jobs"][0]["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Hands a job in and returns its id. The archive is a folder or a URL.
+    #[must_use]
+    pub fn submit(&self, archive: impl AsRef<Path>, pipeline: &Path, more: &[&str]) -> String {
+        let mut command = Command::new(binary("fulltime"));
+        command.arg("submit").arg("--archive").arg(archive.as_ref()).arg("--pipeline").arg(pipeline).args(more);
+        command.args(["--out", &self.place("out"), "--state", &self.place("state"), "--nats", &self.nats()]);
+        if let Some(bucket) = &self.bucket {
+            command.envs(Bucket::environment(bucket.server));
+        }
+        let ended = crate::start_command(&mut command).end().with_code(0);
         ended.stdout.lines().last().expect("the job's id").trim().to_owned()
+    }
+
+    fn place(&self, name: &str) -> String {
+        place(self.bucket.as_ref(), &self.dir, name)
+    }
+
+    /// Where the results lie, opened past all proxies.
+    #[must_use]
+    pub fn results(&self) -> Store {
+        match &self.bucket {
+            Some(bucket) => bucket.below("out").open(),
+            None => Store::create(&self.place("out")).expect("open a folder"),
+        }
     }
 
     #[must_use]
@@ -270,6 +365,14 @@ impl Cluster {
     pub fn logs(&self) -> String {
         let parts = std::iter::once(&self.broker).chain(&self.coordinators).chain(&self.workers);
         parts.map(|part| format!("=== {}\n{}\n", part.name, part.log())).collect()
+    }
+}
+
+/// A folder of a cluster's, or its place in the bucket.
+fn place(bucket: Option<&Bucket>, dir: &Path, name: &str) -> String {
+    match bucket {
+        Some(bucket) => bucket.below(name).url,
+        None => dir.join(name).to_str().expect("UTF-8").to_owned(),
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub mod cluster;
 pub mod nats;
+pub mod network;
 pub mod proxy;
 pub mod s3;
 pub mod score;

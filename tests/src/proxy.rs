@@ -1,5 +1,5 @@
 //! A TCP proxy that stands between any two processes and misbehaves when told: delays, loses, resets, parts, throttles.
-//! For the bus and for the object store alike.
+//! For the bus and for the object store alike; to a store it also does what a store in trouble does: see [`Manner`].
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -45,6 +45,33 @@ impl Weather {
     pub const PARTED: Self = Self { lost_to_server: true, lost_to_client: true, ..Self::FAIR };
 }
 
+/// What becomes of a connection that the proxy takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Manner {
+    #[default]
+    Carries,
+    /// Resets it, as if the server were down.
+    Refuses,
+    /// Answers one HTTP request with 503, and ends.
+    TooBusy,
+    /// Carries the first request, and resets the connection instead of the answer: it was done, and nobody is told.
+    KeepsAnswers,
+}
+
+/// A manner and the share of new connections, in percent, that it is shown to; the rest is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Behaviour {
+    manner: Manner,
+    percent: u64,
+}
+
+impl Behaviour {
+    /// By turns, so that the same share comes of the same connections.
+    fn towards(self, connection: u64) -> Manner {
+        if connection * 37 % 100 < self.percent { self.manner } else { Manner::Carries }
+    }
+}
+
 /// Forwards connections on a port of its own to a server. Ends with its owner.
 #[derive(Debug)]
 pub struct Proxy {
@@ -52,7 +79,7 @@ pub struct Proxy {
     weather: watch::Sender<Weather>,
     /// Counts resets: a connection ends when it is no longer what it began with.
     resets: watch::Sender<u64>,
-    refusing: watch::Sender<bool>,
+    behaviour: watch::Sender<Behaviour>,
     connections: Arc<AtomicU64>,
     _listening: JoinSet<()>,
 }
@@ -65,27 +92,31 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let (weather, resets, refusing) =
-            (watch::Sender::new(Weather::FAIR), watch::Sender::new(0), watch::Sender::new(false));
+        let (weather, resets) = (watch::Sender::new(Weather::FAIR), watch::Sender::new(0));
+        let behaviour = watch::Sender::new(Behaviour::default());
         let connections = Arc::new(AtomicU64::new(0));
         let mut listening = JoinSet::new();
-        let seen = (weather.subscribe(), resets.subscribe(), refusing.subscribe(), Arc::clone(&connections));
+        let seen = (weather.subscribe(), resets.subscribe(), behaviour.subscribe(), Arc::clone(&connections));
         listening.spawn(async move {
-            let (weather, resets, refusing, connections) = seen;
+            let (weather, resets, behaviour, connections) = seen;
             let mut running = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                if *refusing.borrow() {
-                    reset(&client);
-                    continue;
-                }
-                connections.fetch_add(1, Ordering::Relaxed);
+                let number = connections.fetch_add(1, Ordering::Relaxed);
+                let manner = behaviour.borrow().towards(number);
                 let (weather, mut resets) = (weather.clone(), resets.clone());
                 resets.mark_unchanged();
-                running.spawn(connection(client, server, weather, resets));
+                running.spawn(async move {
+                    match manner {
+                        Manner::Carries => carry(client, server, weather, resets).await,
+                        Manner::Refuses => reset(&client),
+                        Manner::TooBusy => turn_away(client).await,
+                        Manner::KeepsAnswers => keep_answer(client, server).await,
+                    }
+                });
                 while running.try_join_next().is_some() {}
             }
         });
-        Self { address, weather, resets, refusing, connections, _listening: listening }
+        Self { address, weather, resets, behaviour, connections, _listening: listening }
     }
 
     #[must_use]
@@ -100,7 +131,7 @@ impl Proxy {
 
     pub fn heal(&self) {
         self.set(Weather::FAIR);
-        self.refusing.send_replace(false);
+        self.behaviour.send_replace(Behaviour::default());
     }
 
     /// Resets every open connection.
@@ -108,10 +139,15 @@ impl Proxy {
         self.resets.send_modify(|resets| *resets += 1);
     }
 
+    /// Resets every open connection, and shows this manner to so many percent of the new ones.
+    pub fn behave(&self, manner: Manner, percent: u64) {
+        self.behaviour.send_replace(Behaviour { manner, percent });
+        self.reset();
+    }
+
     /// Resets every open connection and every new one, as if the server were down.
     pub fn refuse(&self) {
-        self.refusing.send_replace(true);
-        self.reset();
+        self.behave(Manner::Refuses, 100);
     }
 
     /// How many connections have been accepted so far.
@@ -126,7 +162,50 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-async fn connection(
+/// Answers one request as a store does that has too much to do.
+async fn turn_away(mut client: TcpStream) {
+    // Read to its end first: closing over unread bytes would be a reset, not an answer.
+    if read_request(&mut client).await.is_some() {
+        let body = "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
+        let head = "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close";
+        let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let _ = client.write_all(answer.as_bytes()).await;
+        let _ = client.shutdown().await;
+    }
+}
+
+/// Has one request carried out, and tells nobody.
+async fn keep_answer(mut client: TcpStream, server: SocketAddr) {
+    if let Some(request) = read_request(&mut client).await
+        && let Ok(mut upstream) = TcpStream::connect(server).await
+        && upstream.write_all(&request).await.is_ok()
+    {
+        let _ = upstream.read(&mut [0; 1]).await;
+    }
+    reset(&client);
+}
+
+/// One HTTP request whose length its head says; nothing where the other side ends before.
+async fn read_request(client: &mut TcpStream) -> Option<Vec<u8>> {
+    let (mut request, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+    loop {
+        let head = request.windows(4).position(|window| window == b"\r\n\r\n");
+        if let Some(head) = head {
+            let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
+            let length =
+                text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+            if request.len() >= head + 4 + length.unwrap_or(0) {
+                return Some(request);
+            }
+        }
+        match client.read(&mut chunk).await {
+            Ok(read @ 1..) => request.extend_from_slice(&chunk[..read]),
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
+async fn carry(
     mut client: TcpStream,
     server: SocketAddr,
     weather: watch::Receiver<Weather>,

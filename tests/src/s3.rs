@@ -2,11 +2,13 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
+
+use fulltime_common::store::Store;
 
 use crate::cluster::wait_until;
 
@@ -16,6 +18,43 @@ const SECRET: &str = "fulltime-secret";
 const BUCKET: &str = "season";
 /// Until the gateway's parts have found each other.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A place in a gateway, and how to reach it.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    pub url: String,
+    pub server: SocketAddr,
+}
+
+impl Bucket {
+    /// What a process needs in its environment to use this place through `server`, the gateway or a proxy before it.
+    #[must_use]
+    pub fn environment(server: SocketAddr) -> [(&'static str, String); 5] {
+        [
+            ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ENDPOINT", format!("http://{server}")),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ]
+    }
+
+    /// A place below this one.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Self {
+        Self { url: format!("{}/{prefix}", self.url), ..self.clone() }
+    }
+
+    /// Opens it in this process, whose environment is not the gateway's.
+    ///
+    /// # Panics
+    /// Where the address is none.
+    #[must_use]
+    pub fn open(&self) -> Store {
+        let options = Self::environment(self.server).map(|(key, value)| (key.to_ascii_lowercase(), value));
+        Store::open_with(&self.url, options).expect("open a store")
+    }
+}
 
 /// Ends with its owner, and with the test process however that ends.
 #[derive(Debug)]
@@ -88,27 +127,25 @@ impl Gateway {
         serves && request(&put).unwrap_or(false) && request(&delete).unwrap_or(false)
     }
 
-    #[must_use]
-    pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
     /// A place in the bucket.
     #[must_use]
     pub fn url(&self, prefix: &str) -> String {
         format!("s3://{BUCKET}/{prefix}")
     }
 
+    #[must_use]
+    pub fn bucket(&self, prefix: &str) -> Bucket {
+        Bucket { url: self.url(prefix), server: self.server() }
+    }
+
+    fn server(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// What a process needs in its environment to use the gateway.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, String); 5] {
-        [
-            ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-            ("AWS_ENDPOINT", self.endpoint()),
-            ("AWS_ALLOW_HTTP", "true".to_owned()),
-        ]
+        Bucket::environment(self.server())
     }
 }
 

@@ -1,8 +1,15 @@
 //! The fault proxy itself: what it does to a conversation with an echoing server.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use fulltime_tests::proxy::{Proxy, Weather};
+use fulltime_tests::proxy::{Manner, Proxy, Weather};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -102,4 +109,55 @@ async fn delay_and_throttle_hold_back_and_lose_nothing() {
     proxy.set(Weather { bytes_per_second: Some(100_000), ..Weather::FAIR });
     echoed(&mut stream, &[7; 10_000]).await.unwrap();
     assert!(started.elapsed() >= Duration::from_millis(100), "as many bytes as pass in that time");
+}
+
+/// A proxy before a server that answers every request with 200 and counts them.
+async fn before_a_store() -> (Proxy, Arc<AtomicU64>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let (address, served) = (listener.local_addr().expect("its address"), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&served);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; REQUEST.len()];
+            if stream.read_exact(&mut request).await.is_ok() && request == REQUEST {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        }
+    });
+    (Proxy::start(address).await, served)
+}
+
+const REQUEST: &[u8] = b"PUT /key HTTP/1.1\r\nHost: store\r\nContent-Length: 5\r\n\r\nbytes";
+
+async fn asked(proxy: &Proxy) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(proxy.address()).await?;
+    stream.write_all(REQUEST).await?;
+    let mut answer = [0; 12];
+    tokio::time::timeout(SOON, stream.read_exact(&mut answer)).await.expect("an answer or an error")?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn a_store_that_is_too_busy_does_nothing_and_one_that_keeps_its_answers_has_done_it() {
+    let (proxy, served) = before_a_store().await;
+    proxy.behave(Manner::TooBusy, 100);
+    assert_eq!(asked(&proxy).await.unwrap(), "HTTP/1.1 503");
+    assert_eq!(served.load(Ordering::SeqCst), 0);
+    proxy.behave(Manner::KeepsAnswers, 100);
+    asked(&proxy).await.unwrap_err();
+    assert_eq!(served.load(Ordering::SeqCst), 1);
+    proxy.heal();
+    assert_eq!(asked(&proxy).await.unwrap(), "HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn trouble_comes_to_the_given_share_of_connections() {
+    let (proxy, _) = before_a_store().await;
+    proxy.behave(Manner::TooBusy, 30);
+    let mut busy = 0;
+    for _ in 0..100 {
+        busy += u64::from(asked(&proxy).await.unwrap() == "HTTP/1.1 503");
+    }
+    assert_eq!(busy, 30);
 }

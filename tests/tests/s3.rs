@@ -2,17 +2,8 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
-use fulltime_common::{
-    Digest,
-    store::{Put, Store},
-};
+use fulltime_common::{Digest, store::Put};
 use fulltime_tests::{binary, files, render, run, s3::Gateway, shipped_pipeline, start_command, tables};
-
-/// Opens a store over the gateway in this process, whose environment is not the gateway's.
-fn open(gateway: &Gateway, prefix: &str) -> Store {
-    let options = gateway.environment().map(|(key, value)| (key.to_ascii_lowercase(), value));
-    Store::open_with(&gateway.url(prefix), options).expect("open a store")
-}
 
 #[tokio::test]
 async fn a_job_over_s3_gives_the_tables_that_it_gives_over_files() {
@@ -22,7 +13,7 @@ async fn a_job_over_s3_gives_the_tables_that_it_gives_over_files() {
     render(&archive, "m1", &["--seed", "4", "--size", "640x360", "--duration", "6s", "--gop", "25"]);
     render(&archive, "m2", &["--seed", "5", "--size", "640x360", "--duration", "4s", "--container", "ts"]);
     let videos = |path: &std::path::Path| path.extension().is_some_and(|e| e == "mp4" || e == "ts");
-    let remote = open(&gateway, "archive");
+    let remote = gateway.bucket("archive").open();
     for path in files(&archive).into_iter().filter(|path| videos(path)) {
         let key = path.strip_prefix(&archive).unwrap().to_str().unwrap().to_owned();
         remote.put(&key, std::fs::read(&path).unwrap()).await.unwrap();
@@ -37,7 +28,7 @@ async fn a_job_over_s3_gives_the_tables_that_it_gives_over_files() {
     let result = start_command(&mut command).end().with_code(0).json();
     assert_eq!((&result["frames"], &result["detections"]), (&local["frames"], &local["detections"]));
 
-    let out = open(&gateway, "out");
+    let out = gateway.bucket("out").open();
     let generation = result["manifest"].as_str().unwrap().strip_prefix(&gateway.url("out/")).unwrap().to_owned();
     let generation = generation.rsplit_once('/').unwrap().0.to_owned();
     let mut found = BTreeMap::new();
@@ -54,7 +45,7 @@ async fn a_job_over_s3_gives_the_tables_that_it_gives_over_files() {
 #[tokio::test]
 async fn of_many_writers_of_one_key_one_wins_and_the_rest_are_told() {
     let Some(gateway) = Gateway::start() else { return };
-    let store = Arc::new(open(&gateway, "race"));
+    let store = Arc::new(gateway.bucket("race").open());
     store.probe_writable().await.unwrap();
     for round in 0..10 {
         let writers = (0..8).map(|writer| {

@@ -35,14 +35,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// A job under random faults (kills, stops, wiped and damaged broker, full disk, clock jumps), its tables compared
-    /// with an undisturbed run's.
+    /// A job under random faults (kills, stops, wiped and damaged broker, full disk, clock jumps, broken networks, a store
+    /// in trouble), its tables compared with an undisturbed run's.
     Chaos {
         /// Passed on: `--seed S`, `--minutes M`, `--schedules N`, `--json`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Write the JSON schemas of job, pipeline and manifest files to `docs/schema/`.
+    /// Write the JSON schemas of job, pipeline, manifest, squads and pitch files to `docs/schema/`.
     Schema,
 }
 
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         Task::Bench { name, args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
-        Task::Chaos { args } => setup::all().and_then(|()| built_tool("fulltime-chaos", &args)),
+        Task::Chaos { args } => setup::for_tests().and_then(|()| built_tool("fulltime-chaos", &args)),
         Task::Schema => setup::all().and_then(|()| schema()),
     };
     match done {
@@ -133,7 +133,7 @@ fn schema() -> Outcome {
     let write =
         |cause: std::io::Error| Stop::new(5, format!("write {}: {cause}", folder.display()), "make it writable");
     std::fs::create_dir_all(&folder).map_err(write)?;
-    for name in ["job", "pipeline", "manifest"] {
+    for name in ["job", "pipeline", "manifest", "squads", "pitch"] {
         let output = Command::new(built("fulltime")).args(["schema", name]).output().map_err(write)?;
         std::fs::write(folder.join(format!("{name}.json")), output.stdout).map_err(write)?;
     }

@@ -19,6 +19,16 @@ pub enum FormatError {
     Columns { line: usize, found: usize, needed: usize },
     #[error("line {line}, column {column} ({name}): `{text}` is not {expected}")]
     Value { line: usize, column: usize, name: &'static str, text: String, expected: &'static str },
+    #[error("not the JSON of its format")]
+    Json(#[from] serde_json::Error),
+    #[error("line {line} is not the JSON of its format")]
+    JsonLine {
+        line: usize,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{field} of {what}: `{text}` is not {expected}")]
+    Field { what: String, field: &'static str, text: String, expected: &'static str },
     #[error("line {line}: identity {id} is already in frame {frame}")]
     Twice { line: usize, frame: u32, id: i64 },
 }

@@ -10,6 +10,7 @@ use fulltime_common::{
         EngineClass, Gap, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs, ReduceRecording, ReduceShard,
         ShardSpec,
     },
+    spec::Given,
     wire::JobFailure,
 };
 
@@ -71,6 +72,16 @@ pub(super) struct Fixture {
     pub share: Share,
     /// Why nothing more of it is taken up until the job is resumed.
     pub held: Option<Box<JobFailure>>,
+}
+
+/// What a match's inputs hold besides its shards.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub generation: u32,
+    pub pipeline: Digest,
+    /// Digest of the part of the pipeline that the reduce computes.
+    pub reduce: Digest,
+    pub given: &'a Given,
 }
 
 /// What a match adds to the job's figures.
@@ -397,7 +408,8 @@ impl Fixture {
     }
 
     /// What the reduce reads, once every shard is settled. `whole`: as if every shard had a result.
-    pub fn inputs(&self, job: &str, generation: u32, pipeline: Digest, reduce: Digest, whole: bool) -> ReduceInputs {
+    pub fn inputs(&self, job: &str, reading: Reading, whole: bool) -> ReduceInputs {
+        let Reading { generation, pipeline, reduce, given } = reading;
         let listed = |slot: &&Slot| match slot.state {
             SlotState::Committed => true,
             SlotState::Waiting => whole,
@@ -420,6 +432,7 @@ impl Fixture {
                 height: recording.height,
                 shards,
                 gaps,
+                views: given.pitch.of(&self.id, placement),
             }
         });
         ReduceInputs {
@@ -428,6 +441,7 @@ impl Fixture {
             generation,
             pipeline,
             reduce,
+            squads: given.squads.of(&self.id).to_vec(),
             recordings: recordings.collect(),
         }
     }

@@ -61,6 +61,28 @@ fn a_damaged_disk_costs_tasks_at_most_and_never_the_bus() {
     }
 }
 
+#[test]
+fn a_description_that_looks_like_a_later_version_s_is_given_up() {
+    // The broker stops a whole stream over one field that it does not know: a flipped bit is enough.
+    for (described, field) in [("obs/any_normal/meta.inf", "\"ack_wait\""), ("FULLTIME_EVENTS/meta.inf", "\"max_age\"")]
+    {
+        let mut server = Server::start();
+        runtime().block_on(async {
+            let (coordinator, lane) = (connect(&server).await, connect(&server).await);
+            let mut events = coordinator.events().await.unwrap();
+            work_goes_on(&coordinator, &lane, &mut events, "before").await;
+            server.kill();
+            let files = fulltime_tests::files(server.storage());
+            let path = files.iter().find(|path| path.ends_with(described)).expect("a file of the storage");
+            let text = std::fs::read_to_string(path).unwrap();
+            assert!(text.contains(field), "{text}");
+            std::fs::write(path, text.replace(field, &field.replace('a', "c"))).unwrap();
+            server.restart();
+            work_goes_on(&coordinator, &lane, &mut events, "after").await;
+        });
+    }
+}
+
 /// Flips a bit in every 200 bytes of every file (even seeds), or cuts every file in half (odd ones), but for those that a
 /// seed leaves alone.
 fn damage(server: &Server, seed: u64) {

@@ -157,6 +157,7 @@ async fn a_reduce_makes_the_tables_of_a_match_from_its_shards() {
         generation: 1,
         pipeline: ground.pipeline.digest(),
         reduce: ground.pipeline.reduce_digest(),
+        squads: Vec::new(),
         recordings: vec![ReduceRecording {
             placement: Placement { recording, period: 1, camera: "main".into(), offset_us: 0 },
             index: index.0,
@@ -166,6 +167,7 @@ async fn a_reduce_makes_the_tables_of_a_match_from_its_shards() {
             height: index.1.codec.height,
             shards,
             gaps: Vec::new(),
+            views: Vec::new(),
         }],
     };
     let out = fulltime_common::store::Store::create(ground.path("out").to_str().unwrap()).unwrap();

@@ -124,16 +124,29 @@ impl Streams {
         }
         for config in configs() {
             let name = config.name.clone();
-            match self.context.get_or_create_stream(config).await {
-                Ok(_) => {}
-                // Somebody else has made it in between; the leader's register then begins at another revision.
-                Err(error) if is_there(&error) => {}
-                Err(error) => return Err(broker("create a stream")(error)),
-            }
+            self.create(config).await?;
             tracing::debug!(stream = name, "there");
         }
         self.made.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    async fn create(&self, config: Config) -> Result<(), QueueError> {
+        let create = || self.context.get_or_create_stream(config.clone());
+        let error = match create().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match code(&error) {
+            // Somebody else has made it in between; the leader's register then begins at another revision.
+            Some(ErrorCode::STREAM_NAME_EXIST) => return Ok(()),
+            // The broker has read something in its files that it takes for a later version's: it will never serve it.
+            Some(ErrorCode::STREAM_OFFLINE_REASON) => {}
+            _ => return Err(broker("create a stream")(error)),
+        }
+        warn!(stream = config.name, %error, "the broker does not serve this stream: making a new one");
+        self.context.delete_stream(&config.name).await.map_err(broker("delete a stream that is not served"))?;
+        create().await.map(|_| ()).map_err(broker("create a stream"))
     }
 
     /// Publishes and waits until the broker keeps it. What comes twice with one `id` is kept once.
@@ -227,8 +240,11 @@ fn is_broken(error: &QueueError) -> bool {
     silent || failed
 }
 
-fn is_there(error: &CreateStreamError) -> bool {
-    matches!(error.kind(), CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+fn code(error: &CreateStreamError) -> Option<ErrorCode> {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => Some(error.error_code()),
+        _ => None,
+    }
 }
 
 fn configs() -> [Config; 4] {

@@ -11,9 +11,11 @@ use fastrand::Rng;
 use fulltime_tests::{
     cluster::{Cluster, Part},
     files,
+    network::Way,
+    proxy::{Manner, Proxy, Weather},
 };
 
-use crate::schedule::{Fault, Kind, Target};
+use crate::schedule::{Fault, Kind, Target, Trouble};
 
 /// Faults that are not over yet, with the time at which they are.
 #[derive(Debug, Default)]
@@ -21,42 +23,42 @@ pub struct Open {
     faults: Vec<(Instant, Fault)>,
 }
 
-fn part(cluster: &mut Cluster, target: Target) -> &mut Part {
+/// The process, where the target is one.
+fn part(cluster: &mut Cluster, target: Target) -> Option<&mut Part> {
     match target {
-        Target::Worker(n) => &mut cluster.workers[n],
-        Target::Coordinator(n) => &mut cluster.coordinators[n],
-        Target::Broker => &mut cluster.broker,
+        Target::Worker(n) => Some(&mut cluster.workers[n]),
+        Target::Coordinator(n) => Some(&mut cluster.coordinators[n]),
+        Target::Broker => Some(&mut cluster.broker),
+        Target::Store => None,
+    }
+}
+
+/// The ways that trouble on one concerns: a part's own, or everybody's to a server.
+fn ways(cluster: &Cluster, target: Target, way: Way) -> Vec<&Proxy> {
+    let Some(network) = &cluster.network else { return Vec::new() };
+    let own = |part: &Part| network.way(&part.name, way).into_iter().collect();
+    match target {
+        Target::Worker(n) => own(&cluster.workers[n]),
+        Target::Coordinator(n) => own(&cluster.coordinators[n]),
+        Target::Broker | Target::Store => network.ways(way).collect(),
     }
 }
 
 impl Open {
-    /// Does it, unless the part is down already. Returns whether anything was done.
+    /// Does it, unless the part is down already, or there is no such thing here. Returns whether anything was done.
     pub fn inflict(&mut self, cluster: &mut Cluster, fault: Fault) -> bool {
-        let victim = part(cluster, fault.target);
-        if !victim.runs() || victim.is_stopped() {
-            return false;
+        let done = match fault.kind {
+            Kind::Net(way, trouble) => {
+                let ways = ways(cluster, fault.target, way);
+                ways.iter().for_each(|proxy| hurt(proxy, trouble, fault.seed));
+                !ways.is_empty()
+            }
+            _ => hit(cluster, fault),
+        };
+        if done {
+            self.faults.push((Instant::now() + fault.lasts, fault));
         }
-        match fault.kind {
-            Kind::Kill => victim.kill(),
-            Kind::Term => victim.signal(libc::SIGTERM),
-            Kind::Stop => victim.signal(libc::SIGSTOP),
-            Kind::Wipe | Kind::Flip | Kind::Truncate => {
-                victim.kill();
-                damage(&cluster.broker_files, fault);
-            }
-            Kind::Full => {
-                let Some(filler) = filler(cluster) else { return false };
-                fill(&filler);
-            }
-            Kind::Clock => {
-                let (name, day) = (victim.name.clone(), 24 * 3600);
-                if !cluster.set_clock(&name, Rng::with_seed(fault.seed).i64(-day..day)) {
-                    return false;
-                }
-            }
-        }
-        self.faults.push((Instant::now() + fault.lasts, fault));
-        true
+        done
     }
 
     /// Takes back what is over.
@@ -66,10 +68,15 @@ impl Open {
         self.faults = still;
         let over: Vec<(Instant, Fault)> = over;
         for (_, fault) in over {
+            if let Kind::Net(way, _) = fault.kind {
+                // A later fault of the same way ends with this one.
+                ways(cluster, fault.target, way).into_iter().for_each(Proxy::heal);
+                continue;
+            }
             if fault.kind == Kind::Full {
                 let _ = filler(cluster).map(fs::remove_file);
             }
-            let victim = part(cluster, fault.target);
+            let Some(victim) = part(cluster, fault.target) else { continue };
             match fault.kind {
                 Kind::Full | Kind::Clock => {}
                 Kind::Stop => victim.signal(libc::SIGCONT),
@@ -83,12 +90,14 @@ impl Open {
             }
         }
         // A part that ended by itself (stalled, unfit) is started again, as any service manager does.
-        let down: Vec<Target> = self.faults.iter().map(|(_, fault)| fault.target).collect();
+        let process = |fault: &Fault| !matches!(fault.kind, Kind::Net(..));
+        let down: Vec<Target> = self.faults.iter().map(|(_, f)| f).filter(|f| process(f)).map(|f| f.target).collect();
         let workers = (0..cluster.workers.len()).map(Target::Worker);
         let targets = workers.chain((0..cluster.coordinators.len()).map(Target::Coordinator));
         for target in targets.filter(|target| !down.contains(target)) {
-            let part = part(cluster, target);
-            if !part.runs() {
+            if let Some(part) = part(cluster, target)
+                && !part.runs()
+            {
                 part.start();
             }
         }
@@ -96,6 +105,50 @@ impl Open {
 
     pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
+    }
+}
+
+/// What is done to a process.
+fn hit(cluster: &mut Cluster, fault: Fault) -> bool {
+    let Some(victim) = part(cluster, fault.target) else { return false };
+    if !victim.runs() || victim.is_stopped() {
+        return false;
+    }
+    match fault.kind {
+        Kind::Kill => victim.kill(),
+        Kind::Term => victim.signal(libc::SIGTERM),
+        Kind::Stop => victim.signal(libc::SIGSTOP),
+        Kind::Wipe | Kind::Flip | Kind::Truncate => {
+            victim.kill();
+            damage(&cluster.broker_files, fault);
+        }
+        Kind::Full => {
+            let Some(filler) = filler(cluster) else { return false };
+            fill(&filler);
+        }
+        Kind::Clock => {
+            let name = victim.name.clone();
+            // S3 refuses requests that are a quarter of an hour off, and rightly so.
+            let most = if cluster.has_bucket() { 12 * 60 } else { 24 * 3600 };
+            return cluster.set_clock(&name, Rng::with_seed(fault.seed).i64(-most..most));
+        }
+        Kind::Net(..) => return false,
+    }
+    true
+}
+
+fn hurt(way: &Proxy, trouble: Trouble, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    match trouble {
+        Trouble::Parted => way.set(Weather::PARTED),
+        Trouble::Mute => way.set(Weather { lost_to_server: true, ..Weather::FAIR }),
+        Trouble::Deaf => way.set(Weather { lost_to_client: true, ..Weather::FAIR }),
+        Trouble::Delayed => way.set(Weather { delay: Duration::from_millis(rng.u64(20..800)), ..Weather::FAIR }),
+        Trouble::Narrow => way.set(Weather { bytes_per_second: Some(rng.u64(2_000..200_000)), ..Weather::FAIR }),
+        Trouble::Reset => way.reset(),
+        Trouble::Refused => way.refuse(),
+        Trouble::Busy => way.behave(Manner::TooBusy, rng.u64(30..=100)),
+        Trouble::Unanswered => way.behave(Manner::KeepsAnswers, rng.u64(30..=90)),
     }
 }
 

@@ -3,36 +3,37 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
-use fulltime_tests::{
-    cluster::{Cluster, Shape},
-    render, shipped_pipeline,
-};
+use fulltime_common::wire::JobState;
 use serde::Serialize;
 
+mod ground;
 mod inflict;
 mod schedule;
 mod verdict;
 
+use ground::Grounds;
 use inflict::Open;
-use verdict::{Tables, Verdict};
+use verdict::Verdict;
 
 /// Longest time that a job may take once nothing is wrong any more.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two words of the operator that the job may go on.
-const RESUME: Duration = Duration::from_secs(2);
-/// Megabytes for the results.
-const SMALL_DISK: u32 = 64;
-/// Between two looks at the schedule.
+/// Between two looks of the operator at whether the job is paused.
+const OPERATOR: Duration = Duration::from_secs(2);
+/// Between two looks at the schedule, and at whether the job is finished.
 const TICK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 
-/// Kills, stops, wipes and damages the parts of a cluster while a job runs, and compares its tables with an
-/// undisturbed run's.
+/// Faults inflicted, by part and kind.
+type Counts = BTreeMap<(&'static str, String), u64>;
+
+/// Kills, stops, wipes and damages the parts of a cluster and the ways between them while a job runs, and compares its
+/// tables with an undisturbed run's. One seed in three has its archive and results in an S3 gateway.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
 struct Options {
@@ -69,6 +70,8 @@ struct Outcome {
     seed: u64,
     faults: u64,
     seconds: f64,
+    /// How often the job had paused and waited for the operator.
+    paused: u64,
     /// Why the job did not finish, if so.
     stuck: Option<String>,
     #[serde(flatten)]
@@ -80,114 +83,86 @@ fn main() -> ExitCode {
     let begin = Instant::now();
     let dir = fulltime_tests::root().join(&options.dir);
     let _ = std::fs::remove_dir_all(&dir);
-    let archive = dir.join("archive");
-    season(&archive);
-    let undisturbed = dir.join("undisturbed");
-    let calm = Cluster::start(&undisturbed, &Shape { coordinators: 1, sim_item: Duration::ZERO, ..Shape::default() });
-    let job = submit(&calm, &archive);
-    assert!(calm.finished(&job, PATIENCE), "the undisturbed job does not finish:\n{}", calm.logs());
-    let expected = verdict::read(calm.manifest(&job).parent().expect("its folder"));
-    drop(calm);
-
-    let mut counts: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
+    let mut grounds = Grounds::prepare(&dir);
+    let mut counts = Counts::new();
     let mut outcomes = Vec::new();
     for seed in options.seed.. {
         let enough = options.schedules.is_some_and(|most| outcomes.len() as u64 >= most);
         if enough || (!outcomes.is_empty() && begin.elapsed().as_secs_f64() > options.minutes * 60.0) {
             break;
         }
-        let folder = dir.join(format!("seed-{seed}"));
-        let outcome = suffer(seed, &folder, &archive, &expected, &options, &mut counts);
+        let outcome = suffer(seed, &mut grounds, &options, &mut counts);
         let good = outcome.verdict.identical && outcome.stuck.is_none();
         eprintln!(
-            "seed {seed}: {} faults, {:.1} s, {} lost, {} duplicated, {}{}",
+            "seed {seed}: {} faults, {:.1} s, paused {} times, {} lost, {} duplicated, {}{}",
             outcome.faults,
             outcome.seconds,
+            outcome.paused,
             outcome.verdict.lost,
             outcome.verdict.duplicated,
             if outcome.verdict.identical { "identical" } else { "NOT IDENTICAL" },
             outcome.stuck.as_ref().map(|why| format!(", STUCK: {why}")).unwrap_or_default(),
         );
         if good && !options.keep {
-            let _ = std::fs::remove_dir_all(&folder);
+            let _ = std::fs::remove_dir_all(grounds.folder(seed));
         }
         outcomes.push(outcome);
     }
     report(&options, &outcomes, &counts)
 }
 
-/// Three small matches, of one-second intervals.
-fn season(archive: &Path) {
-    for (name, more) in [("a", &["--halves", "2"][..]), ("b", &["--codec", "hevc"]), ("c", &["--container", "ts"])] {
-        let small = ["--seed", "3", "--size", "320x180", "--gop", "25", "--duration", "8s"];
-        render(&archive.join(name), name, &[&small, more].concat());
-    }
-}
-
-fn submit(cluster: &Cluster, archive: &Path) -> String {
-    let template = "{match}/{ignore}_p{period}_{camera}.{ignore}";
-    let more = ["--template", template, "--select", "**/*.{mp4,ts}", "--shard-length", "1s"];
-    cluster.submit(archive, &shipped_pipeline(), &more)
-}
-
 /// Runs one schedule.
-fn suffer(
-    seed: u64,
-    folder: &Path,
-    archive: &Path,
-    expected: &Tables,
-    options: &Options,
-    counts: &mut BTreeMap<(&'static str, &'static str), u64>,
-) -> Outcome {
-    let (workers, coordinators) = (options.workers, options.coordinators);
-    let sim_item = Duration::from_millis(12);
-    let shape =
-        Shape { workers, coordinators, sim_item, clocks: true, small_disk: Some(SMALL_DISK), ..Shape::default() };
-    let mut cluster = Cluster::start(folder, &shape);
-    let job = submit(&cluster, archive);
+fn suffer(seed: u64, grounds: &mut Grounds, options: &Options, counts: &mut Counts) -> Outcome {
+    let mut ordeal = grounds.ordeal(seed, options.workers, options.coordinators);
     let begin = Instant::now();
-    let mut schedule = schedule::draw(seed, shape.workers, shape.coordinators).into_iter().peekable();
-    let (mut open, mut faults) = (Open::default(), 0);
+    let mut schedule = schedule::draw(seed, options.workers, options.coordinators).into_iter().peekable();
+    let (mut open, mut faults, mut paused) = (Open::default(), 0, 0);
     let faults_for = Duration::from_secs(options.faults_for);
-    let manifest = cluster.manifest(&job);
-    let (mut calm_since, mut filled, mut resumed) = (None, false, Instant::now());
+    let (mut calm_since, mut asked, mut looked) = (None, Instant::now(), Instant::now());
     let stuck = loop {
-        if manifest.is_file() {
-            break None;
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
+            if grounds.is_finished(&ordeal) {
+                break None;
+            }
         }
         let elapsed = begin.elapsed();
         let troubled = elapsed < faults_for;
         while let Some(fault) = schedule.next_if(|fault| troubled && fault.at <= elapsed) {
-            if open.inflict(&mut cluster, fault) {
+            if open.inflict(&mut ordeal.cluster, fault) {
                 faults += 1;
-                filled |= fault.kind == schedule::Kind::Full;
-                *counts.entry((fault.target.kind(), fault.kind.name())).or_default() += 1;
+                *counts.entry((fault.target.kind(), fault.kind.name().into_owned())).or_default() += 1;
             }
         }
-        open.relent(&mut cluster, !troubled);
-        // A full disk pauses the job until somebody has made room and says so.
-        if filled && !troubled && open.is_empty() && resumed.elapsed() > RESUME {
-            let _ = fulltime_tests::fulltime(&["resume", &job, "--nats", &cluster.nats()]);
-            resumed = Instant::now();
+        open.relent(&mut ordeal.cluster, !troubled);
+        // A full disk, or a store that is away for long, pauses the job until somebody says that it may go on.
+        if !troubled && open.is_empty() && asked.elapsed() > OPERATOR {
+            if ordeal.state() == Some(JobState::Paused) {
+                paused += 1;
+                ordeal.resume();
+            }
+            asked = Instant::now();
         }
         if !troubled && open.is_empty() && calm_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-            std::fs::write(folder.join("logs.txt"), cluster.logs()).expect("keep the logs");
+            std::fs::write(grounds.folder(seed).join("logs.txt"), ordeal.cluster.logs()).expect("keep the logs");
             break Some(format!("not finished {} s after the last fault", PATIENCE.as_secs()));
         }
         std::thread::sleep(TICK);
     };
+    // What is wrong now must not be in the way of reading the results.
+    open.relent(&mut ordeal.cluster, true);
     let seconds = begin.elapsed().as_secs_f64();
     let verdict = match stuck {
-        None => verdict::compare(expected, &verdict::read(manifest.parent().expect("its folder"))),
+        None => verdict::compare(&grounds.expected, &grounds.tables(&ordeal)),
         Some(_) => Verdict::default(),
     };
-    Outcome { seed, faults, seconds, stuck, verdict }
+    Outcome { seed, faults, seconds, paused, stuck, verdict }
 }
 
-fn report(options: &Options, outcomes: &[Outcome], counts: &BTreeMap<(&str, &str), u64>) -> ExitCode {
-    println!("{:<14} {:<16} {:>6}", "part", "fault", "times");
+fn report(options: &Options, outcomes: &[Outcome], counts: &Counts) -> ExitCode {
+    println!("{:<14} {:<32} {:>6}", "part", "fault", "times");
     for ((part, kind), times) in counts {
-        println!("{part:<14} {kind:<16} {times:>6}");
+        println!("{part:<14} {kind:<32} {times:>6}");
     }
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     let (lost, duplicated) = (sum(|o| o.verdict.lost), sum(|o| o.verdict.duplicated));

@@ -1,9 +1,8 @@
 //! What the faults did to the results: rows lost, rows twice, bytes that differ.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use fulltime_common::Digest;
-use fulltime_tests::files;
+use fulltime_common::{Digest, keys, store::Store};
 use serde::Serialize;
 
 /// The published tables of a generation: path below its folder, and the rows of each as text.
@@ -22,19 +21,22 @@ pub struct Verdict {
     pub identical: bool,
 }
 
-pub fn read(generation: &Path) -> Tables {
-    let mut found = Tables::new();
-    for name in fulltime_common::keys::TABLES {
-        for path in files(&generation.join(name)) {
-            let bytes = std::fs::read(&path).expect("read a table");
+/// The tables of a job's generation.
+pub async fn read(out: &Store, job: &str, generation: u32) -> Tables {
+    let (mut found, folder) = (Tables::new(), keys::job::generation(job, generation));
+    for name in keys::TABLES {
+        let table = format!("{folder}/{name}");
+        for object in out.list(Some(&table)).await.expect("list tables") {
+            let key = object.location.to_string();
+            let bytes = out.get(&key).await.expect("read a table").expect("it was listed");
             let digest = Digest::of_bytes(&bytes);
-            let all = fulltime_tables::show::preview_rows(bytes.into(), usize::MAX).expect("a table");
+            let all = fulltime_tables::show::preview_rows(bytes, usize::MAX).expect("a table");
             let mut rows = BTreeMap::new();
             for row in all.rows {
                 *rows.entry(row).or_default() += 1;
             }
-            let key = path.strip_prefix(generation).expect("below it").to_string_lossy().into_owned();
-            found.insert(key, Table { digest, rows });
+            let name = key.strip_prefix(&folder).expect("below it").to_owned();
+            found.insert(name, Table { digest, rows });
         }
     }
     found

@@ -51,6 +51,7 @@ impl World {
             generation: 1,
             pipeline: pipeline().digest(),
             reduce: pipeline().reduce_digest(),
+            squads: Vec::new(),
             recordings,
         }
     }
@@ -91,6 +92,7 @@ impl World {
             height: 720,
             shards,
             gaps: Vec::new(),
+            views: Vec::new(),
         }
     }
 
