@@ -232,7 +232,7 @@ fn record(
                 written += 1;
             }
         }
-        Ok(())
+        Ok::<(), SynthError>(())
     })?;
     muxer.finish()?;
     let (mot, truth) = match truth {
