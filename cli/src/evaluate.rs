@@ -1,6 +1,6 @@
 //! `fulltime eval`: scores results against ground truth and prints the figures.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use fulltime_common::{Exit, error::Failure};
 use fulltime_score::{
@@ -100,8 +100,8 @@ fn score(
 
     // A job's own tables hold detections that belong to no track; a file has identities for all or for none.
     let tracked = match &pair.tracks {
-        Some(_) => Some(found_people.only(|object| object.id.is_some())),
-        None if found_people.objects().all(|(_, object)| object.id.is_some()) => Some(found_people.clone()),
+        Some(_) => Some(Cow::Owned(found_people.only(|object| object.id.is_some()))),
+        None if found_people.objects().all(|(_, object)| object.id.is_some()) => Some(Cow::Borrowed(&*found_people)),
         None => None,
     };
     if let Some(tracked) = tracked {
@@ -127,9 +127,9 @@ fn score(
         let least = (ASKED_SECONDS * fps).ceil() as u32;
         let mut own = People::default();
         let mut shared = known.cloned().unwrap_or_default();
-        for people in [&mut own, &mut shared] {
-            people.take_tracks(truth, pair.tracks.as_ref().unwrap_or(found), least);
-            people.take_cuts(&without_ball(truth), &found_people);
+        for tally in [&mut own, &mut shared] {
+            tally.take_tracks(truth, pair.tracks.as_ref().unwrap_or(found), least);
+            tally.take_cuts(&people, &found_people);
         }
         scored.people = Some(own.figures());
         answers = Some(shared);
@@ -146,8 +146,11 @@ fn is_ball(sequence: &Sequence, object: &fulltime_score::Object) -> bool {
     sequence.attributes_of(object).is_some_and(|known| known.role.as_deref() == Some("ball"))
 }
 
-fn without_ball(sequence: &Sequence) -> Sequence {
-    sequence.only(|object| !is_ball(sequence, object))
+fn without_ball(sequence: &Sequence) -> Cow<'_, Sequence> {
+    match sequence.has_attributes() {
+        true => Cow::Owned(sequence.only(|object| !is_ball(sequence, object))),
+        false => Cow::Borrowed(sequence),
+    }
 }
 
 fn only_ball(sequence: &Sequence) -> Sequence {
@@ -158,8 +161,8 @@ fn has_boxes(sequence: &Sequence) -> bool {
     sequence.is_empty() || sequence.objects().any(|(_, object)| object.bounds.is_some())
 }
 
-fn precision(pictures: &Vec<Picture>) -> Option<Precision> {
-    (!pictures.is_empty()).then(|| Precision::of(std::slice::from_ref(pictures)))
+fn precision(pictures: &[Picture]) -> Option<Precision> {
+    (!pictures.is_empty()).then(|| Precision::of(&[pictures]))
 }
 
 /// The figures by the names that the benchmarks use; shares are 0 to 1.

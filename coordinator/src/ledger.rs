@@ -456,8 +456,9 @@ impl Ledger {
     }
 
     fn hello(&mut self, hello: Hello, now: Now) {
-        for lane in &hello.lanes {
-            let (Some(digest), Some(job)) = (lane.task, &lane.job) else { continue };
+        let running = hello.lanes.iter().filter_map(|lane| Some((lane.job.as_ref()?, lane.task?)));
+        let waiting = hello.waiting.iter().map(|(job, digest)| (job, *digest));
+        for (job, digest) in running.chain(waiting) {
             if let Some(entry) = self.work_of(job, digest).and_then(|work| self.work.get_mut(&work)) {
                 entry.sign_of_life(now);
             }

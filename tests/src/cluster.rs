@@ -120,6 +120,8 @@ pub struct Shape {
     /// Virtual time that the sim engine takes for a picture.
     pub sim_item: Duration,
     pub lease: Duration,
+    /// After so long without progress a lane counts as stalled.
+    pub stall: Duration,
     /// Gives every coordinator and worker a wall clock of its own; see [`Cluster::clock`].
     pub clocks: bool,
     /// `{recording}#{interval}`: an interval that kills whatever decodes it, as a bad file might.
@@ -142,6 +144,7 @@ impl Default for Shape {
             lanes: 1,
             sim_item: Duration::from_millis(10),
             lease: Duration::from_secs(2),
+            stall: Duration::from_secs(5),
             leader_lease: Duration::from_secs(3),
             clocks: false,
             poison: None,
@@ -200,8 +203,8 @@ impl Cluster {
         }
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        let [lease, leader_lease] =
-            [shape.lease, shape.leader_lease].map(|time| humantime::format_duration(time).to_string());
+        let times = [shape.lease, shape.leader_lease, shape.stall];
+        let [lease, leader_lease, stall] = times.map(|time| humantime::format_duration(time).to_string());
 
         let program = fulltime_common::process::nats_server().expect("nats-server: run `cargo xtask setup`");
         let port_text = port.to_string();
@@ -230,7 +233,7 @@ impl Cluster {
             let (nats, env) = reach(&name);
             let (lanes, cache) = (shape.lanes.to_string(), text(&dir.join("cache").join(&name)));
             let mut args = vec!["--nats", &nats, "--name", &name, "--lanes", &lanes, "--lease", &lease];
-            args.extend(["--engine", "sim", "--cache", &cache, "--stall", "5s"]);
+            args.extend(["--engine", "sim", "--cache", &cache, "--stall", &stall]);
             let sim = format!("item-ms={}", shape.sim_item.as_millis());
             args.extend(["--sim", &sim]);
             let mut env = env;

@@ -91,7 +91,7 @@ impl Job {
 
     async fn rows<R: Row>(&self, name: &str, id: &MatchId) -> Result<Vec<R>, Failure> {
         let bytes = self.table(name, id).await?;
-        let rows: Result<Vec<R>, TableError> = Reader::new(bytes).and_then(Iterator::collect);
+        let rows: Result<Vec<R>, TableError> = Reader::<R>::new(bytes).and_then(Iterator::collect);
         rows.map_err(|error| {
             let cause = format!("read `{name}` of {id}: {}", fulltime_common::error::chain(&error));
             Failure::new(Exit::Store, cause, "the table was made by another version of fulltime: run the job again")
@@ -136,8 +136,8 @@ impl Tables {
             let track = row.track_id.and_then(|id| self.tracks.get(&id));
             let person = track.and_then(|track| track.player_id).and_then(|id| self.players.get(&id));
             let attributes = match person {
-                Some(Player { role, team, number, name, .. }) => Attributes {
-                    name: name.clone(),
+                Some(Player { role, team, number, .. }) => Attributes {
+                    name: None,
                     role: role.clone(),
                     team: team.clone(),
                     number: number.and_then(|number| u32::try_from(number).ok()),

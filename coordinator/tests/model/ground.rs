@@ -89,6 +89,7 @@ pub fn hello(worker: &str) -> Hello {
         pid: 1,
         engine: EngineClass("cpu".into()),
         lanes: vec![LaneState::default()],
+        waiting: Vec::new(),
         draining: false,
     }
 }

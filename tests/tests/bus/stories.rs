@@ -328,6 +328,7 @@ fn events_broadcasts_and_questions_arrive() {
             pid: 1,
             engine: EngineClass("e".into()),
             lanes: vec![],
+            waiting: vec![("j".into(), Digest::of_bytes(b"w"))],
             draining: false,
         };
         let control = Control::Stop { epoch: 1, work: vec![(Digest::of_bytes(b"w"), 1)] };

@@ -63,6 +63,32 @@ fn a_task_that_a_lane_reports_is_not_looked_for() {
 }
 
 #[test]
+fn a_task_that_waits_for_a_lane_of_its_worker_is_not_taken_for_lost() {
+    let mut world = World::with_workers(&["w1"]);
+    world.submit("j", &SEASON[1..2]);
+    world.until(|w| w.queue.iter().any(|task| matches!(task.kind, TaskKind::Map { .. })));
+    let task = world.queue[0].clone();
+    world.take(&task);
+    world.tell(&task, "w1", EventKind::Started);
+    let asked = |world: &World| {
+        world.pending.iter().any(|action| matches!(action, Action::Check { work, .. } if work.digest == task.digest))
+    };
+    let waits = || Hello { waiting: vec![(task.job.clone(), task.digest)], ..hello("w1", 1, "cpu") };
+    for _ in 0..20 {
+        world.now += Duration::from_secs(4);
+        world.feed(Input::Hello(waits()));
+        world.feed(Input::Tick { minute: None });
+    }
+    assert!(!asked(&world));
+    for _ in 0..20 {
+        world.now += Duration::from_secs(4);
+        world.feed(Input::Hello(hello("w1", 1, "cpu")));
+        world.feed(Input::Tick { minute: None });
+    }
+    assert!(asked(&world));
+}
+
+#[test]
 fn a_wiped_broker_loses_nothing() {
     let mut world = World::with_workers(&["w1"]);
     world.submit("j", &SEASON);

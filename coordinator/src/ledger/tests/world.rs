@@ -117,6 +117,7 @@ pub(super) fn hello(worker: &str, pid: u32, engine: &str) -> Hello {
         pid,
         engine: EngineClass(engine.into()),
         lanes: vec![LaneState::default()],
+        waiting: Vec::new(),
         draining: false,
     }
 }

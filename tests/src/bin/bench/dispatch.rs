@@ -62,7 +62,7 @@ pub fn lanes(options: &Lanes) {
         let bus = JetStream::connect(&options.nats).await.expect("the broker");
         let service = Service { mean: Duration::ZERO, sigma: 0.0, stragglers: 0.0, seed: 0 };
         let figures = Arc::new(Figures::default());
-        let lanes = PaperLanes::new(options.per_match, service, Duration::from_secs(1), figures);
+        let lanes = PaperLanes::new(options.lanes, options.per_match, service, Duration::from_secs(1), figures);
         let class = EngineClass("paper-1".into());
         let worker = Worker::with_executor(Arc::new(bus), class, options.lanes, Arc::new(lanes));
         worker.run(CancellationToken::new()).await.expect("a worker");

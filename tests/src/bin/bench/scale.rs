@@ -87,9 +87,9 @@ fn rent(options: &Options, url: &str, name: String, figures: &Arc<Figures>) -> R
         stragglers: options.stragglers,
         seed: options.seed,
     };
-    let lease = options.scaled(options.lease);
-    let lanes = Arc::new(PaperLanes::new(PER_MATCH, service, lease / 4, Arc::clone(figures)));
-    let (told, killed, url, count) = (notice.clone(), kill.clone(), url.to_owned(), options.lanes_per_worker);
+    let (lease, count) = (options.scaled(options.lease), options.lanes_per_worker);
+    let lanes = Arc::new(PaperLanes::new(count, PER_MATCH, service, lease / 4, Arc::clone(figures)));
+    let (told, killed, url) = (notice.clone(), kill.clone(), url.to_owned());
     let grace = options.scaled(GRACE.as_secs_f64());
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();

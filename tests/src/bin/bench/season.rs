@@ -24,6 +24,7 @@ use fulltime_common::{
 };
 use fulltime_worker::{Attempt, Executor, Phase, TaskFailure};
 use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::Semaphore;
 
 /// Frames in a shard: one second.
 const FRAMES: u32 = 25;
@@ -137,6 +138,8 @@ pub struct PaperLanes {
     /// Between two signs of progress.
     pub beat: Duration,
     pub figures: Arc<Figures>,
+    /// As in a real worker, one shard a lane waits here while another one runs.
+    free: Semaphore,
     stores: Mutex<HashMap<String, Store>>,
 }
 
@@ -147,8 +150,8 @@ impl fmt::Debug for PaperLanes {
 }
 
 impl PaperLanes {
-    pub fn new(shards: u32, service: Service, beat: Duration, figures: Arc<Figures>) -> Self {
-        Self { shards, service, beat, figures, stores: Mutex::default() }
+    pub fn new(lanes: usize, shards: u32, service: Service, beat: Duration, figures: Arc<Figures>) -> Self {
+        Self { shards, service, beat, figures, free: Semaphore::new(lanes), stores: Mutex::default() }
     }
 
     fn store(&self, url: &str) -> Result<Store, StoreError> {
@@ -162,6 +165,11 @@ impl PaperLanes {
     }
 
     async fn work(&self, task: &Task, attempt: &Attempt) -> Result<Outcome, TaskFailure> {
+        attempt.enter(Phase::Waiting);
+        let _lane = tokio::select! {
+            () = attempt.halt().cancelled() => return Err(halted()),
+            lane = self.free.acquire() => lane,
+        };
         attempt.enter(Phase::Running);
         match &task.kind {
             TaskKind::Index { recording } => self.index(task, recording).await.map_err(failed),
@@ -264,6 +272,10 @@ impl PaperLanes {
 }
 
 impl Executor for PaperLanes {
+    fn fetches_ahead(&self) -> bool {
+        !self.service.mean.is_zero()
+    }
+
     fn run<'a>(&'a self, task: &'a Task, attempt: &'a Arc<Attempt>) -> BoxFuture<'a, Result<Outcome, TaskFailure>> {
         self.work(task, attempt).boxed()
     }
