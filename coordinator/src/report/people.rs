@@ -65,10 +65,19 @@ mod tests {
     #[test]
     fn teams_and_numbers_are_in_order_and_the_unknown_last() {
         let mut out = String::new();
-        let all = [person(1, None, None), person(2, Some("B"), Some(9)), person(3, Some("A"), None), person(4, Some("A"), Some(4))];
+        let all = [
+            person(1, None, None),
+            person(2, Some("B"), Some(9)),
+            person(3, Some("A"), None),
+            person(4, Some("A"), Some(4)),
+        ];
         people(&mut out, &all).unwrap();
         let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("no {text} in {out}"));
-        assert!(at("<td>A<small>N. 4") < at("<td>A</td>") && at("<td>A</td>") < at("<td>B<") && at("<td>B<") < at("<td>–</td><td>–</td>"));
+        assert!(
+            at("<td>A<small>N. 4") < at("<td>A</td>")
+                && at("<td>A</td>") < at("<td>B<")
+                && at("<td>B<") < at("<td>–</td><td>–</td>")
+        );
         assert!(out.contains("4 people known, 2 by number") && out.contains("40 m") && out.contains("&lt;b"));
         let mut nothing = String::new();
         people(&mut nothing, &[]).unwrap();

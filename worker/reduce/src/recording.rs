@@ -29,7 +29,7 @@ use crate::{
     picture::Mark,
     scene::{Picture, Scene, Step},
     timeline::Timeline,
-    tracker::{Bounds, Fate, Observation, Serial, Tracker, link},
+    tracker::{Bounds, CameraMotion, Exchange, Fate, Observation, Serial, Tracker, link},
 };
 
 /// Places of people are compared at moments that are about so many seconds apart.
@@ -130,7 +130,7 @@ pub struct Recording<'t, 'a> {
     shot: i32,
     /// A cut since the last frame that was tracked; the camera's motion since then, while it is known.
     cut: bool,
-    motion: Option<crate::tracker::CameraMotion>,
+    motion: Option<CameraMotion>,
     /// Reported tracks of this recording, by number, and index into it by serial.
     open: Vec<Sums>,
     number_of: Vec<Option<usize>>,
@@ -231,7 +231,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             return self.wait(step, frame, Vec::new());
         }
         if std::mem::take(&mut self.cut) {
-            self.tracker.cut(step.frame);
+            self.tracker.cut();
         }
         let mut looks = vec![None; frame.rows.len()];
         for described in &frame.descriptions {
@@ -242,7 +242,8 @@ impl<'t, 'a> Recording<'t, 'a> {
         let seen: Vec<Observation> =
             frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, look.as_deref())).collect();
         let serials = self.tracker.step(step.frame, &seen, self.motion.as_ref());
-        self.motion = Some(crate::tracker::CameraMotion::STILL);
+        self.put_right();
+        self.motion = Some(CameraMotion::STILL);
         self.wait(step, frame, serials)
     }
 
@@ -274,6 +275,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             self.track(step)?;
         }
         self.tracker.finish();
+        self.put_right();
         self.write_decided()?;
         let gaps = gaps::normalise(std::mem::take(&mut self.gaps));
         let looked_at = gaps::looked_at(self.inputs.frames, &gaps, self.every);
@@ -327,11 +329,29 @@ impl<'t, 'a> Recording<'t, 'a> {
         chains.into_values().collect()
     }
 
+    /// Tells tracks apart anew that the tracker has found to be mixed up; their rows still wait.
+    fn put_right(&mut self) {
+        for Exchange { a, b, frames } in self.tracker.exchanges() {
+            for waiting in self.waiting.iter_mut().filter(|waiting| frames.contains(&waiting.frame)) {
+                for serial in waiting.serials.iter_mut().flatten() {
+                    *serial = if *serial == a {
+                        b
+                    } else if *serial == b {
+                        a
+                    } else {
+                        *serial
+                    };
+                }
+            }
+        }
+    }
+
     fn write_decided(&mut self) -> Result<(), ReduceError> {
+        let settled = self.tracker.settled();
         let undecided = |waiting: &Waiting, tracker: &Tracker| {
             waiting.serials.iter().flatten().any(|&serial| tracker.fate(serial) == Fate::Open)
         };
-        while self.waiting.front().is_some_and(|front| !undecided(front, &self.tracker)) {
+        while self.waiting.front().is_some_and(|w| w.frame < settled && !undecided(w, &self.tracker)) {
             if let Some(waiting) = self.waiting.pop_front() {
                 self.write_frame(waiting)?;
             }

@@ -202,12 +202,7 @@ impl Tracker {
         track_of
     }
 
-    fn step_sorted(
-        &mut self,
-        frame: u32,
-        seen: &[Observation],
-        motion: Option<&CameraMotion>,
-    ) -> Vec<Option<Serial>> {
+    fn step_sorted(&mut self, frame: u32, seen: &[Observation], motion: Option<&CameraMotion>) -> Vec<Option<Serial>> {
         self.untangle(frame);
         self.retire(frame);
         let mut track_of = vec![None; seen.len()];

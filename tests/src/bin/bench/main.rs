@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 mod alone;
 mod dispatch;
+mod reduce;
 mod scale;
 mod season;
 mod throughput;
@@ -24,6 +25,8 @@ enum Bench {
     Dispatch(dispatch::Options),
     /// A thousand lanes that come and go: how much of their time becomes results.
     Scale(scale::Options),
+    /// A 90-minute match from shard tables to match tables: time and memory.
+    Reduce(reduce::Options),
     /// The tracker against its peers on real footage, and its speed.
     Track(track::Options),
     /// The lanes of `dispatch`, in a process of their own.
@@ -39,6 +42,7 @@ fn main() {
         Bench::Throughput(options) => throughput::run(&options),
         Bench::Dispatch(options) => dispatch::run(&options),
         Bench::Scale(options) => scale::run(&options),
+        Bench::Reduce(options) => reduce::run(&options),
         Bench::Track(options) => track::run(&options),
         Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
