@@ -36,6 +36,14 @@ is finished. With --json the last line of standard output is one object with job
 recordings, shards, frames, detections, quarantined, elapsed_s, fps, manifest, report, out,
 problems, exit; fps is frames / elapsed_s, start-up included.";
 
+const GC_HELP: &str = "\
+Every job below every output that has ever used the store keeps its shards, reduced matches, container
+indexes, pipelines and models, whatever its state; `fulltime delete` ends that. It may run beside
+coordinators and workers. What is younger than --older-than stays, since its job may be on its way.
+Examples:
+  fulltime gc --out ./out --dry-run
+  fulltime gc --store s3://results/store --older-than 7days --json";
+
 /// Reprocesses whole archives of match video on many workers, and proves that nothing was lost.
 #[derive(Debug, Parser)]
 #[command(name = "fulltime", version, max_term_width = 110, after_help = EXIT_CODES)]
@@ -69,8 +77,17 @@ pub enum Command {
     Priority(PriorityArgs),
     /// Lets the leading coordinator read everything from the objects again; it does so by itself when it takes over.
     Rebuild(RebuildArgs),
+    /// Deletes a finished or cancelled job's own objects (tables, report, plans); results that jobs share are left to `gc`.
+    #[command(after_help = EXIT_CODES)]
+    Delete(DeleteArgs),
+    /// Removes from a store what no job refers to any more.
+    #[command(after_help = format!("{GC_HELP}\n\n{EXIT_CODES}"))]
+    Gc(GcArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
+    /// Writes a finished job's tables in a format that others read, a file a recording.
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
     /// Scores results against ground truth: detections, tracks and identities.
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
@@ -93,8 +110,11 @@ impl Command {
             Self::Pause(a) | Self::Resume(a) | Self::Cancel(a) | Self::Retry(a) => a.json,
             Self::Priority(a) => a.control.json,
             Self::Rebuild(a) => a.json,
+            Self::Delete(a) => a.json,
+            Self::Gc(a) => a.json,
             Self::Results(a) => a.json,
             Self::Eval(a) => a.json,
+            Self::Export(a) => a.json,
             Self::Track(a) => a.json,
             Self::Schema { .. } => false,
         }
@@ -311,6 +331,121 @@ pub struct ResultsArgs {
     /// Prints the manifest's URL and content as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DeleteArgs {
+    /// The job
+    pub job: String,
+    /// Folder or URL that was the job's --out
+    #[arg(long, value_name = "URL")]
+    pub out: String,
+    /// The coordinator's state, the same folder or URL that it was started with [default: state below --out]
+    #[arg(long, value_name = "URL", env = "FULLTIME_STATE")]
+    pub state: Option<String>,
+    /// Only says what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not ask; needed where standard input is not a terminal
+    #[arg(long)]
+    pub yes: bool,
+    /// Also a job that is neither finished nor cancelled; no coordinator may be working on it
+    #[arg(long)]
+    pub force: bool,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GcArgs {
+    /// Folder or URL that was a job's --out; its results lie in store below it
+    #[arg(long, value_name = "URL", required_unless_present = "store")]
+    pub out: Option<String>,
+    /// Store that jobs share, if their job files name one
+    #[arg(long, value_name = "URL", conflicts_with = "out")]
+    pub store: Option<String>,
+    /// Leaves what has changed since then, by the store's clock and this machine's
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub older_than: humantime::Duration,
+    /// An output that is gone for good with all its jobs: what only it referred to may go
+    #[arg(long, value_name = "URL")]
+    pub gone: Vec<String>,
+    /// Only says what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXPORT_HELP: &str = "\
+Examples:
+  fulltime export --format mot out/jobs/JOB --out exported/
+  fulltime export --format gsr out/jobs/JOB/g1 --out exported/ --json
+  fulltime export --format video out/jobs/JOB --archive ./videos --out exported/
+
+A file of one of the data formats is taken in place of a job, too, and converted.";
+
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Folder or URL of the job (its newest finished generation is taken) or of one generation
+    #[arg(value_name = "JOB")]
+    pub source: String,
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Folder that gets the files
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Folder or URL of the recordings, for videos
+    #[arg(long, value_name = "URL", required_if_eq("format", "video"))]
+    pub archive: Option<String>,
+    /// Prints one JSON object instead of the files' paths
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// MOTChallenge text: boxes with identities
+    Mot,
+    /// SoccerNet game state: people on the pitch with role, team side and number
+    Gsr,
+    /// Common Data Format: tracking.jsonl and meta.json of each match
+    Cdf,
+    /// COCO detections: a data set, and the bare list of results
+    Coco,
+    /// The tables as they lie
+    Parquet,
+    /// The recordings with boxes, identities and numbers drawn
+    Video,
+}
+
+impl ExportFormat {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mot => "mot",
+            Self::Gsr => "gsr",
+            Self::Cdf => "cdf",
+            Self::Coco => "coco",
+            Self::Parquet => "parquet",
+            Self::Video => "video",
+        }
+    }
+
+    /// What the format has no place for.
+    #[must_use]
+    pub fn why_left_out(self) -> &'static str {
+        match self {
+            Self::Mot => "they belong to no track",
+            Self::Gsr => "they have no place on the pitch (give the job a view of the pitch)",
+            Self::Cdf => {
+                "they have no place on the pitch (give the job a view of the pitch), or belong to neither team"
+            }
+            Self::Coco | Self::Parquet | Self::Video => "they have no box",
+        }
+    }
 }
 
 const EVAL_HELP: &str = "\

@@ -73,6 +73,50 @@ impl Screen {
     }
 }
 
+/// Shows how far a long piece of work is, frame by frame.
+#[derive(Debug)]
+pub struct Meter {
+    screen: Screen,
+    what: String,
+    total: u64,
+    since: Instant,
+    line_at: Instant,
+}
+
+impl Meter {
+    #[must_use]
+    pub fn new(screen: &Screen, what: &str, total: u64) -> Self {
+        if let Screen::Bar(bar) = screen {
+            bar.set_style(style(WORKING));
+            bar.set_prefix(what.to_owned());
+            bar.set_length(total);
+        }
+        let now = Instant::now();
+        Self { screen: screen.clone(), what: what.to_owned(), total, since: now, line_at: now }
+    }
+
+    pub fn show(&mut self, done: u64) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let figures = || {
+            let fps = done as f64 / seconds.max(1e-3);
+            let left = self.total.saturating_sub(done) as f64 / fps.max(1e-3);
+            let (done, total) = (count(done), count(self.total));
+            format!("{done}/{total} frames · {} frames/s · ETA {}", rate(fps), duration(left))
+        };
+        match &self.screen {
+            Screen::Bar(bar) => {
+                bar.set_position(done);
+                bar.set_message(figures());
+            }
+            Screen::Plain(_) if self.line_at.elapsed() >= EVERY || done == self.total => {
+                self.screen.say(&format!("{}  {}", self.what, figures()));
+                self.line_at = Instant::now();
+            }
+            Screen::Plain(_) | Screen::Quiet => {}
+        }
+    }
+}
+
 /// Shows one job from status to status.
 #[derive(Debug)]
 pub struct Follower {

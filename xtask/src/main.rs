@@ -42,6 +42,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// How right the product is: a synthetic season through its models, the tracker on the test assets; fails where a
+    /// figure is worse than docs/accuracy.json allows.
+    Accuracy {
+        /// Passed on: `--json`, `--write`, `--matches N`, `--pipeline FILE`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Write the JSON schemas of job, pipeline, manifest, squads and pitch files to `docs/schema/`.
     Schema,
 }
@@ -71,6 +78,9 @@ fn main() -> ExitCode {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
         Task::Chaos { args } => setup::for_tests().and_then(|()| built_tool("fulltime-chaos", &args)),
+        Task::Accuracy { args } => {
+            setup::all().and_then(|()| built_tool("fulltime-bench", &[&["accuracy".to_owned()][..], &args].concat()))
+        }
         Task::Schema => setup::all().and_then(|()| schema()),
     };
     match done {

@@ -83,7 +83,9 @@ pub fn read(input: impl Read) -> Result<Sequence, FormatError> {
     for annotation in annotations {
         let [x, y, w, h] = annotation.bbox;
         let bounds = Rect { x, y, w, h };
-        let area = annotation.area.filter(|area| *area != bounds.area());
+        // An area that is the box's own but for the last digit says nothing new.
+        let own = bounds.area();
+        let area = annotation.area.filter(|area| (area - own).abs() > 1e-12 * own.abs());
         let extra = Extra { base: None, area, crowd: annotation.iscrowd == Some(1) };
         let object = Object {
             class: Some(annotation.category_id),

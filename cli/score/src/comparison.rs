@@ -47,6 +47,10 @@ pub enum Rules {
     /// Everything is one class; truth whose confidence is 0 does not count. MOT15, `SportsMOT`, our own truth.
     #[default]
     Plain,
+    /// As [`Self::Plain`], but results on truth that does not count are not held against them. Synthetic truth.
+    Lenient,
+    /// Everything counts.
+    Everything,
     /// Only class 1 counts; results on people in vehicles, static people, distractors and reflections are taken out.
     Mot17,
     /// As [`Self::Mot17`], and results on vehicles are taken out, too.
@@ -59,20 +63,38 @@ impl Rules {
     #[must_use]
     pub fn of(truth: &Sequence) -> Self {
         let marked = truth.objects().any(|(_, o)| o.class.is_some_and(|class| (6..=13).contains(&class)));
-        if marked { Self::Mot17 } else { Self::Plain }
+        match (truth.info.lenient, marked) {
+            (true, _) => Self::Lenient,
+            (false, true) => Self::Mot17,
+            (false, false) => Self::Plain,
+        }
     }
 
-    fn is_distractor(self, class: Option<i32>) -> bool {
+    fn has_classes(self) -> bool {
         match self {
-            Self::Plain => false,
-            Self::Mot17 => matches!(class, Some(2 | 7 | 8 | 12)),
-            Self::Mot20 => matches!(class, Some(2 | 6 | 7 | 8 | 12)),
+            Self::Plain | Self::Lenient | Self::Everything => false,
+            Self::Mot17 | Self::Mot20 => true,
+        }
+    }
+
+    /// Whether what is matched with this object is taken out of the results.
+    fn is_distractor(self, object: &Object) -> bool {
+        match self {
+            Self::Plain | Self::Everything => false,
+            Self::Lenient => !self.counts(object),
+            Self::Mot17 => matches!(object.class, Some(2 | 7 | 8 | 12)),
+            Self::Mot20 => matches!(object.class, Some(2 | 6 | 7 | 8 | 12)),
         }
     }
 
     pub(crate) fn counts(self, object: &Object) -> bool {
         // Confidences below 1 are cut to 0, as the reference does.
-        object.score.trunc() != 0.0 && (self == Self::Plain || object.class == Some(1))
+        let marked = object.score.trunc() != 0.0;
+        match self {
+            Self::Everything => true,
+            Self::Plain | Self::Lenient => marked,
+            Self::Mot17 | Self::Mot20 => marked && object.class == Some(1),
+        }
     }
 }
 
@@ -104,7 +126,7 @@ impl Comparison {
         let mut compared = Vec::with_capacity(frames.len());
         for number in frames {
             let (truth, found) = (truth.frame(number), found.frame(number));
-            if rules != Rules::Plain
+            if rules.has_classes()
                 && let Some(class) = truth.iter().map(|o| o.class).find(|c| !c.is_some_and(|c| (1..=13).contains(&c)))
             {
                 return Err(ScoreError::Class { frame: number, class });
@@ -152,7 +174,7 @@ impl Comparison {
 
 /// Columns that are matched with something that does not count and must not be held against the results.
 fn distracted(rules: Rules, truth: &[Object], found: &[Object], pairs: &[Pair]) -> Vec<usize> {
-    if rules == Rules::Plain || pairs.is_empty() {
+    if pairs.is_empty() || !truth.iter().any(|object| rules.is_distractor(object)) {
         return Vec::new();
     }
     let mut worth = Matrix::new(truth.len(), found.len());
@@ -160,7 +182,7 @@ fn distracted(rules: Rules, truth: &[Object], found: &[Object], pairs: &[Pair]) 
         worth.set(pair.row, pair.column, pair.similarity);
     }
     let matched = worth.best().into_iter().filter(|&(row, column)| worth.at(row, column) > f64::EPSILON);
-    matched.filter(|&(row, _)| rules.is_distractor(truth[row].class)).map(|(_, column)| column).collect()
+    matched.filter(|&(row, _)| rules.is_distractor(&truth[row])).map(|(_, column)| column).collect()
 }
 
 /// The new index of everything that is kept.

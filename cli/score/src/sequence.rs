@@ -72,6 +72,8 @@ pub struct Info {
     pub fps: f64,
     /// Length of the recording.
     pub frames: u32,
+    /// Ground truth whose uncounted objects (confidence 0) may be found or not.
+    pub lenient: bool,
 }
 
 /// The objects of one recording by frame, in the order in which they were given.
@@ -133,6 +135,32 @@ impl Sequence {
     /// What is known of this object's person.
     #[must_use]
     pub fn attributes_of(&self, object: &Object) -> Option<&Attributes> {
-        object.attributes.and_then(|index| self.attributes.get(index as usize))
+        object.attributes.and_then(|index| self.attributes_at(index))
+    }
+
+    /// What [`Self::describe`] was given.
+    #[must_use]
+    pub fn attributes_at(&self, index: u32) -> Option<&Attributes> {
+        self.attributes.get(index as usize)
+    }
+
+    /// Whether anything is known of anybody.
+    #[must_use]
+    pub fn has_attributes(&self) -> bool {
+        !self.attributes.is_empty()
+    }
+
+    /// The same with only some of its objects; no frame is lost.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&Object) -> bool) -> Self {
+        let kept = |objects: &Vec<Object>| objects.iter().filter(|object| keep(object)).cloned().collect();
+        Self {
+            info: self.info.clone(),
+            frames: self.frames.iter().map(|(&frame, objects)| (frame, kept(objects))).collect(),
+            classes: self.classes.clone(),
+            cuts: self.cuts.clone(),
+            people: self.people.clone(),
+            attributes: self.attributes.clone(),
+        }
     }
 }

@@ -43,6 +43,7 @@ struct Thing {
 /// With the line: JSON of another shape.
 pub fn read(input: impl Read) -> Result<Sequence, FormatError> {
     let mut sequence = Sequence::new();
+    sequence.info.lenient = true;
     let mut view: Option<String> = None;
     for (line, text) in (1..).zip(BufReader::new(input).lines()) {
         let text = text.map_err(|source| FormatError::Read { line, source })?;

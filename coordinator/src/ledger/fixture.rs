@@ -10,10 +10,11 @@ use fulltime_common::{
         EngineClass, Gap, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs, ReduceRecording, ReduceShard,
         ShardSpec,
     },
+    spec::Given,
     wire::JobFailure,
 };
 
-use super::{PlanOrder, Step, job::Setting};
+use super::{PlanOrder, Step};
 use crate::manifest::Quarantined;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +72,16 @@ pub(super) struct Fixture {
     pub share: Share,
     /// Why nothing more of it is taken up until the job is resumed.
     pub held: Option<Box<JobFailure>>,
+}
+
+/// What a match's inputs hold besides its shards.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub generation: u32,
+    pub pipeline: Digest,
+    /// Digest of the part of the pipeline that the reduce computes.
+    pub reduce: Digest,
+    pub given: &'a Given,
 }
 
 /// What a match adds to the job's figures.
@@ -397,8 +408,8 @@ impl Fixture {
     }
 
     /// What the reduce reads, once every shard is settled. `whole`: as if every shard had a result.
-    pub fn inputs(&self, job: &str, setting: &Setting, whole: bool) -> ReduceInputs {
-        let Setting { generation, pipeline, reduce, given, .. } = setting;
+    pub fn inputs(&self, job: &str, reading: Reading, whole: bool) -> ReduceInputs {
+        let Reading { generation, pipeline, reduce, given } = reading;
         let listed = |slot: &&Slot| match slot.state {
             SlotState::Committed => true,
             SlotState::Waiting => whole,
@@ -427,9 +438,9 @@ impl Fixture {
         ReduceInputs {
             id: self.id.clone(),
             job: job.to_owned(),
-            generation: *generation,
-            pipeline: *pipeline,
-            reduce: *reduce,
+            generation,
+            pipeline,
+            reduce,
             squads: given.squads.of(&self.id).to_vec(),
             recordings: recordings.collect(),
         }

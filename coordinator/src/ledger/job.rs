@@ -16,10 +16,10 @@ use fulltime_common::{
 };
 
 use super::{
-    Action, Admitted, Attempt, JobId, Now, Past, Place, Policy, Step, WorkId,
+    Action, Admitted, Attempt, Booking, JobId, Now, Past, Place, Policy, Step, WorkId,
     charges::Charges,
     entry::{Charge, Subscriber},
-    fixture::{Fixture, Share, Stage},
+    fixture::{Fixture, Reading, Share, Stage},
     status::Rate,
     turns::Tenant,
 };
@@ -64,7 +64,16 @@ pub(super) struct Job {
     pub splits: BTreeMap<Digest, Vec<ShardSpec>>,
     /// Of the last shards that ran.
     durations: VecDeque<Duration>,
+    /// Of this round, and how much of it is not booked yet; when it was last.
     lane_time: Duration,
+    unbooked: Duration,
+    booked: Now,
+    /// Its tenant has used up its quota.
+    pub over_quota: bool,
+    /// It paused because its output could not be written.
+    pub wants_room: bool,
+    /// Somebody was told that it has paused by itself.
+    notified: bool,
     pub matches: u64,
     pub matches_done: u64,
     pub share: Share,
@@ -94,6 +103,12 @@ pub(super) struct Setting {
     pub tenant: Tenant,
     max_lane_time: Option<Duration>,
     window: Option<(u16, u16)>,
+}
+
+impl Setting {
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { generation: self.generation, pipeline: self.pipeline, reduce: self.reduce, given: &self.given }
+    }
 }
 
 /// Recorded attempts of one unit of work.
@@ -157,6 +172,11 @@ impl Job {
             splits: BTreeMap::new(),
             durations: VecDeque::new(),
             lane_time: Duration::ZERO,
+            unbooked: Duration::ZERO,
+            booked: now,
+            over_quota: false,
+            wants_room: false,
+            notified: false,
             matches: 0,
             matches_done: 0,
             share: Share::default(),
@@ -190,6 +210,7 @@ impl Job {
             max_lane_time: limits.max_gpu_hours.and_then(|h| Duration::try_from_secs_f64(h * 3600.0).ok()),
             window: limits.window,
         });
+        self.lane_time = admitted.spent;
         self.band = admitted.band;
         if admitted.paused {
             self.paused.get_or_insert_with(asked_to_pause);
@@ -291,7 +312,8 @@ impl Job {
     /// their shards in memory.
     pub fn is_runnable(&self, most: usize) -> bool {
         let opens = !self.unopened.is_empty() && self.preparing < most;
-        self.over.is_none() && self.paused.is_none() && !self.closed && (opens || !self.ready.is_empty())
+        let shut = self.closed || self.over_quota;
+        self.over.is_none() && self.paused.is_none() && !shut && (opens || !self.ready.is_empty())
     }
 
     /// Whether it has shards, or will have some, that nobody has taken up.
@@ -458,12 +480,20 @@ impl Job {
         self.paused.get_or_insert(failure);
     }
 
+    /// Somebody wants it to stay paused, whatever paused it before.
+    pub fn pause_for_good(&mut self) {
+        self.paused = Some(asked_to_pause());
+        self.wants_room = false;
+    }
+
     /// Everything that was held or stuck begins again, with new budgets.
     pub fn resume(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.paused = None;
         self.streak = None;
         self.hopeless_since = None;
         self.lane_time = Duration::ZERO;
+        self.notified = false;
+        self.wants_room = false;
         if let Some(setting) = &mut self.setting {
             setting.round += 1;
         }
@@ -560,6 +590,7 @@ impl Job {
     pub fn ran(&mut self, outcome: &Outcome) {
         let Ok(elapsed) = Duration::try_from_secs_f64(outcome.elapsed_seconds) else { return };
         self.lane_time = self.lane_time.saturating_add(elapsed);
+        self.unbooked = self.unbooked.saturating_add(elapsed);
         if self.durations.len() == DURATIONS {
             self.durations.pop_front();
         }
@@ -578,6 +609,30 @@ impl Job {
         let most = self.setting.as_ref()?.max_lane_time.filter(|most| self.lane_time > *most)?;
         let cause = format!("its lanes have worked for {:.1} hours, which is its limit", most.as_secs_f64() / 3600.0);
         Some(failure(Exit::Paused, cause, Some("resume it to grant as much again, or raise `max_gpu_hours`")))
+    }
+
+    /// What is to be booked now: after a while, when it is a hundredth of a limit, and when nothing more may come.
+    pub fn book(&mut self, quota: Option<Duration>, all: bool, policy: &Policy, now: Now) -> Option<Booking> {
+        let setting = self.setting.as_ref().filter(|_| !self.unbooked.is_zero())?;
+        let since = now.saturating_sub(self.booked);
+        let limit = setting.max_lane_time.into_iter().chain(quota).min();
+        let matters = limit.is_some_and(|limit| self.unbooked >= limit / 100);
+        let rests = all || self.over.is_some() || self.paused.is_some();
+        if rests || since >= policy.booking || (matters && since >= policy.booking_least) {
+            self.booked = now;
+            let (tenant, round) = (setting.tenant.clone(), setting.round);
+            return Some(Booking { job: self.id.clone(), tenant, round, time: std::mem::take(&mut self.unbooked) });
+        }
+        None
+    }
+
+    /// Whether it has paused by itself and nobody has been told.
+    pub fn is_news(&mut self) -> bool {
+        if self.notified || self.state() != JobState::Paused || self.paused == Some(asked_to_pause()) {
+            return false;
+        }
+        self.notified = true;
+        true
     }
 
     /// Opens or closes its run window.

@@ -7,10 +7,11 @@
 
 use std::{f32::consts::PI, ops::Range};
 
+use fulltime_media::encode::Yuv420Frame;
+
 use crate::{
     camera::{Camera, Operator, Post},
     cast::rgb_to_yuv,
-    frame::Yuv420Frame,
     geometry::{HALF_LENGTH, HALF_WIDTH, Vec2, Vec3, vec3},
     scene::Ball,
     stadium::Stadium,

@@ -11,14 +11,12 @@ use std::{
 };
 
 use ffmpeg_next::Packet;
+use fulltime_media::encode::{Container, EncodeOptions, Muxer, VideoEncoder, Yuv420Frame};
 
 use crate::{
     camera::Post,
-    encode::{Codec, EncodeOptions, VideoEncoder},
     error::SynthError,
     feed::{Directing, Feed, Shot},
-    frame::Yuv420Frame,
-    mux::{Container, Muxer},
     raster::Canvas,
     render::Renderer,
     truth::FrameTruth,
@@ -234,7 +232,7 @@ fn record(
                 written += 1;
             }
         }
-        Ok(())
+        Ok::<(), SynthError>(())
     })?;
     muxer.finish()?;
     let (mot, truth) = match truth {
@@ -287,20 +285,6 @@ impl TextFile {
         match self.file.flush() {
             Ok(()) => Ok(self.path),
             Err(source) => Err(SynthError::Io { path: self.path, source }),
-        }
-    }
-}
-
-/// The codec that a name on the command line means.
-impl std::str::FromStr for Codec {
-    type Err = SynthError;
-
-    fn from_str(name: &str) -> Result<Self, SynthError> {
-        match name {
-            "h264" => Ok(Self::H264),
-            "hevc" => Ok(Self::Hevc),
-            "mpeg4" => Ok(Self::Mpeg4),
-            _ => Err(SynthError::Option { option: "codec", reason: "must be h264, hevc or mpeg4" }),
         }
     }
 }

@@ -4,20 +4,17 @@
 //!
 //! From the rules to the file: [`cast`] and [`scene`] (with its tactics) play a match; [`camera`] and [`feed`] film it;
 //! [`stadium`], [`backdrop`], `body` and [`raster`] draw it, [`render`] puts a frame together with its [`truth`];
-//! [`generate`] makes recordings of it through [`encode`] and [`mux`].
+//! [`generate`] makes recordings of it through [`fulltime_media::encode`].
 
 pub mod backdrop;
 mod body;
 pub mod camera;
 pub mod cast;
 mod digits;
-pub mod encode;
 pub mod error;
 pub mod feed;
-pub mod frame;
 pub mod generate;
 pub mod geometry;
-pub mod mux;
 pub mod raster;
 pub mod render;
 pub mod rng;
@@ -28,10 +25,9 @@ pub mod testcard;
 pub mod truth;
 
 pub use camera::Post;
-pub use encode::{Codec, EncodeOptions, Encoder};
 pub use error::SynthError;
 pub use feed::Directing;
-pub use frame::Yuv420Frame;
+pub use fulltime_media::encode::{Codec, EncodeOptions, Encoder, Yuv420Frame};
 pub use generate::{Filming, GeneratedRecording, MatchOptions, generate_match, render_frame};
 pub use testcard::{read_testcard, testcard};
 pub use truth::{FrameTruth, Print, Truth};

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fulltime_media::encode::EncodeError;
 use fulltime_synth::{
     Codec, Directing, EncodeOptions, Filming, GeneratedRecording, MatchOptions, SynthError, generate_match,
 };
@@ -155,11 +156,13 @@ fn main() -> ExitCode {
             Err(error) => {
                 let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
                 eprintln!("error: {error}{source}");
-                return ExitCode::from(if matches!(error, SynthError::Io { .. } | SynthError::Libav { .. }) {
-                    1
-                } else {
-                    2
-                });
+                return ExitCode::from(
+                    if matches!(error, SynthError::Io { .. } | SynthError::Encode(EncodeError::Libav { .. })) {
+                        1
+                    } else {
+                        2
+                    },
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Drawing into a frame: one soft-edged primitive, drawn in luma at full and in chroma at half size, and a plane that
 //! remembers whose pixel is whose, so that the truth knows how much of everybody can be seen.
 
-use crate::frame::Yuv420Frame;
+use fulltime_media::encode::Yuv420Frame;
 
 /// A bar with rounded corners along a segment, its half width running from one end to the other: a limb, a torso, a head,
 /// a stroke of a digit, a shadow. All lengths in pixels.

@@ -1,6 +1,6 @@
 //! A cheap moving picture that carries its own frame number, so that a decode test can prove which frame it got.
 
-use crate::frame::Yuv420Frame;
+use fulltime_media::encode::Yuv420Frame;
 
 const COLUMNS: usize = 8;
 /// Two rows of bits and the same two rows inverted: a picture that is not a test card, or a damaged one, does not read.

@@ -5,6 +5,8 @@
 //! turns the bytes of one interval into [`Picture`]s that carry their absolute frame number. Neither knows jobs, queues
 //! or models; the decoder knows no runtime and no store.
 //!
+//! [`encode`] is the way back, from pictures to a file; nothing that is stored as a result comes out of it.
+//!
 //! What keeps results independent of how a recording was cut: an interval is always decoded by a fresh decoder from its
 //! own packets, and an interval in which the decoder had to conceal anything yields nothing at all.
 
@@ -15,6 +17,7 @@ mod av;
 mod codec;
 mod decode;
 mod ebml;
+pub mod encode;
 mod error;
 mod index;
 mod matroska;

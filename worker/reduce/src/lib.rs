@@ -29,6 +29,7 @@ use tokio::sync::mpsc::{self, Receiver};
 
 pub use error::ReduceError;
 use feed::{Piece, ShardBytes};
+pub use picture::{COLOURS, DIGITS};
 use recording::{Recording, ShardRows};
 use timeline::{Reduced, Timeline};
 

@@ -6,8 +6,8 @@ use crate::error::ReduceError;
 const WIDE: usize = 1000;
 const QUALITY: u8 = 85;
 
-/// Colours that can be told apart and from grass, by track number.
-const COLOURS: [[u8; 3]; 12] = [
+/// Colours that can be told apart and from grass, by track number. Annotated videos use them, too.
+pub const COLOURS: [[u8; 3]; 12] = [
     [255, 214, 10],
     [64, 196, 255],
     [255, 92, 92],
@@ -23,7 +23,7 @@ const COLOURS: [[u8; 3]; 12] = [
 ];
 
 /// Digits of 3 by 5 pixels, a row in three bits, from the top.
-const DIGITS: [[u8; 5]; 10] = [
+pub const DIGITS: [[u8; 5]; 10] = [
     [0b111, 0b101, 0b101, 0b101, 0b111],
     [0b010, 0b110, 0b010, 0b010, 0b111],
     [0b111, 0b001, 0b111, 0b100, 0b111],

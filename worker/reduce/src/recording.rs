@@ -29,7 +29,7 @@ use crate::{
     picture::Mark,
     scene::{Picture, Scene, Step},
     timeline::Timeline,
-    tracker::{Bounds, CameraMotion, Exchange, Fate, Observation, Serial, Tracker, link},
+    tracker::{Bounds, Fate, Observation, Serial, Tracker, link},
 };
 
 /// Places of people are compared at moments that are about so many seconds apart.
@@ -130,7 +130,7 @@ pub struct Recording<'t, 'a> {
     shot: i32,
     /// A cut since the last frame that was tracked; the camera's motion since then, while it is known.
     cut: bool,
-    motion: Option<CameraMotion>,
+    motion: Option<crate::tracker::CameraMotion>,
     /// Reported tracks of this recording, by number, and index into it by serial.
     open: Vec<Sums>,
     number_of: Vec<Option<usize>>,
@@ -153,7 +153,7 @@ impl<'t, 'a> Recording<'t, 'a> {
         let known = if fps > 0.0 { fps } else { 25.0 };
         let moments = (known * MOMENT_SECONDS / f64::from(every)).round().max(1.0) as u32;
         Self {
-            tracker: Tracker::new(&pipeline.track, known, every),
+            tracker: Tracker::new(&pipeline.track, known, every).rethinking(),
             scene: Scene::new(inputs.width),
             ground: Ground::new(&inputs.views),
             camera: inputs.placement.camera.as_str().into(),
@@ -231,7 +231,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             return self.wait(step, frame, Vec::new());
         }
         if std::mem::take(&mut self.cut) {
-            self.tracker.cut();
+            self.tracker.cut(step.frame);
         }
         let mut looks = vec![None; frame.rows.len()];
         for described in &frame.descriptions {
@@ -243,7 +243,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, look.as_deref())).collect();
         let serials = self.tracker.step(step.frame, &seen, self.motion.as_ref());
         self.put_right();
-        self.motion = Some(CameraMotion::STILL);
+        self.motion = Some(crate::tracker::CameraMotion::STILL);
         self.wait(step, frame, serials)
     }
 
@@ -329,29 +329,22 @@ impl<'t, 'a> Recording<'t, 'a> {
         chains.into_values().collect()
     }
 
-    /// Tells tracks apart anew that the tracker has found to be mixed up; their rows still wait.
+    /// Two who were mixed up get each other's rows; none of them is written yet.
     fn put_right(&mut self) {
-        for Exchange { a, b, frames } in self.tracker.exchanges() {
-            for waiting in self.waiting.iter_mut().filter(|waiting| frames.contains(&waiting.frame)) {
-                for serial in waiting.serials.iter_mut().flatten() {
-                    *serial = if *serial == a {
-                        b
-                    } else if *serial == b {
-                        a
-                    } else {
-                        *serial
-                    };
-                }
+        for exchange in self.tracker.exchanges() {
+            for waiting in &mut self.waiting {
+                let frame = waiting.frame;
+                waiting.serials.iter_mut().flatten().for_each(|serial| *serial = exchange.put_right(frame, *serial));
             }
         }
     }
 
     fn write_decided(&mut self) -> Result<(), ReduceError> {
-        let settled = self.tracker.settled();
         let undecided = |waiting: &Waiting, tracker: &Tracker| {
-            waiting.serials.iter().flatten().any(|&serial| tracker.fate(serial) == Fate::Open)
+            waiting.frame >= tracker.settled()
+                || waiting.serials.iter().flatten().any(|&serial| tracker.fate(serial) == Fate::Open)
         };
-        while self.waiting.front().is_some_and(|w| w.frame < settled && !undecided(w, &self.tracker)) {
+        while self.waiting.front().is_some_and(|front| !undecided(front, &self.tracker)) {
             if let Some(waiting) = self.waiting.pop_front() {
                 self.write_frame(waiting)?;
             }

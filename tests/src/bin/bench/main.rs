@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod accuracy;
 mod alone;
 mod dispatch;
 mod reduce;
@@ -29,6 +30,8 @@ enum Bench {
     Reduce(reduce::Options),
     /// The tracker against its peers on real footage, and its speed.
     Track(track::Options),
+    /// How right detections, tracks and identities are, against the committed figures.
+    Accuracy(accuracy::Options),
     /// The lanes of `dispatch`, in a process of their own.
     #[command(hide = true)]
     Lanes(dispatch::Lanes),
@@ -44,6 +47,7 @@ fn main() {
         Bench::Scale(options) => scale::run(&options),
         Bench::Reduce(options) => reduce::run(&options),
         Bench::Track(options) => track::run(&options),
+        Bench::Accuracy(options) => accuracy::run(&options),
         Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
     }

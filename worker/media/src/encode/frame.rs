@@ -1,6 +1,6 @@
 //! The picture that everything here draws into and encodes: 8-bit planar YUV 4:2:0, limited range, BT.709.
 
-use crate::error::SynthError;
+use super::EncodeError;
 
 /// Tightly packed planes (stride equals width; chroma is half size in both directions).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Yuv420Frame {
 }
 
 /// Refuses sizes that 4:2:0 or the test card cannot hold.
-pub fn check_size(width: u32, height: u32) -> Result<(), SynthError> {
+pub fn check_size(width: u32, height: u32) -> Result<(), EncodeError> {
     let fits = |n: u32| n >= 64 && n.is_multiple_of(2);
-    if fits(width) && fits(height) { Ok(()) } else { Err(SynthError::Size { width, height }) }
+    if fits(width) && fits(height) { Ok(()) } else { Err(EncodeError::Size { width, height }) }
 }

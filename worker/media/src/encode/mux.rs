@@ -9,10 +9,7 @@ use ffmpeg_next::{
     frame::Audio,
 };
 
-use crate::{
-    encode::{EncodeOptions, quiet},
-    error::SynthError,
-};
+use super::{EncodeError, EncodeOptions, quiet};
 
 const SAMPLE_RATE: u32 = 48_000;
 const TONE_HZ: f64 = 440.0;
@@ -30,14 +27,14 @@ pub enum Container {
 }
 
 impl Container {
-    pub fn of(path: &Path) -> Result<Self, SynthError> {
+    pub fn of(path: &Path) -> Result<Self, EncodeError> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("mp4") => Ok(Self::Mp4),
             Some("mov") => Ok(Self::Mov),
             Some("mkv") => Ok(Self::Matroska),
             Some("ts") => Ok(Self::MpegTs),
             Some("avi") => Ok(Self::Avi),
-            _ => Err(SynthError::Container { path: path.into() }),
+            _ => Err(EncodeError::Container { path: path.into() }),
         }
     }
 
@@ -91,9 +88,9 @@ impl std::fmt::Debug for Muxer {
 
 impl Muxer {
     /// Creates the file and writes its header; `video` comes from the encoder that makes the packets.
-    pub fn create(path: &Path, options: &EncodeOptions, video: codec::Parameters) -> Result<Self, SynthError> {
+    pub fn create(path: &Path, options: &EncodeOptions, video: codec::Parameters) -> Result<Self, EncodeError> {
         quiet();
-        let failed = |step| move |source| SynthError::Libav { step, path: path.into(), source };
+        let failed = |step| move |source| EncodeError::Libav { step, path: path.into(), source };
         let container = Container::of(path)?;
         let mut output = format::output_as(path, container.muxer_name()).map_err(failed("create"))?;
         let time_base = options.time_base();
@@ -122,7 +119,7 @@ impl Muxer {
     }
 
     /// Writes a video packet in decoding order, its times moved by `offset` (for segments that were encoded alone).
-    pub fn write(&mut self, mut packet: Packet, offset: i64) -> Result<(), SynthError> {
+    pub fn write(&mut self, mut packet: Packet, offset: i64) -> Result<(), EncodeError> {
         packet.set_pts(packet.pts().map(|t| t + offset));
         packet.set_dts(packet.dts().map(|t| t + offset));
         if packet.duration() == 0 {
@@ -136,7 +133,7 @@ impl Muxer {
     }
 
     /// Writes the trailer. Disk-full and the like may show only here.
-    pub fn finish(mut self) -> Result<(), SynthError> {
+    pub fn finish(mut self) -> Result<(), EncodeError> {
         if let Some(mut tone) = self.tone.take() {
             for packet in tone.finish()? {
                 self.put(packet, AUDIO, Rational(1, SAMPLE_RATE as i32))?;
@@ -145,7 +142,7 @@ impl Muxer {
         self.output.write_trailer().map_err(|source| self.failed("finish", source))
     }
 
-    fn play_until(&mut self, sample: i64) -> Result<(), SynthError> {
+    fn play_until(&mut self, sample: i64) -> Result<(), EncodeError> {
         let packets = match &mut self.tone {
             None => return Ok(()),
             Some(tone) => tone.until(sample)?,
@@ -153,7 +150,7 @@ impl Muxer {
         packets.into_iter().try_for_each(|packet| self.put(packet, AUDIO, Rational(1, SAMPLE_RATE as i32)))
     }
 
-    fn put(&mut self, mut packet: Packet, stream: usize, from: Rational) -> Result<(), SynthError> {
+    fn put(&mut self, mut packet: Packet, stream: usize, from: Rational) -> Result<(), EncodeError> {
         // The muxer may have replaced the time base that we asked for.
         let to = self.output.stream(stream).map_or(from, |s| s.time_base());
         packet.set_stream(stream);
@@ -162,8 +159,8 @@ impl Muxer {
         packet.write_interleaved(&mut self.output).map_err(|source| self.failed("write a packet to", source))
     }
 
-    fn failed(&self, step: &'static str, source: ffmpeg_next::Error) -> SynthError {
-        SynthError::Libav { step, path: self.path.clone(), source }
+    fn failed(&self, step: &'static str, source: ffmpeg_next::Error) -> EncodeError {
+        EncodeError::Libav { step, path: self.path.clone(), source }
     }
 }
 
@@ -176,9 +173,9 @@ struct Tone {
 impl Tone {
     const CODEC: &str = "mp2";
 
-    fn open(container: Container) -> Result<Self, SynthError> {
-        let failed = |step| move |source| SynthError::Encode { codec: Self::CODEC, step, source };
-        let codec = encoder::find_by_name(Self::CODEC).ok_or(SynthError::NoEncoder { codec: Self::CODEC })?;
+    fn open(container: Container) -> Result<Self, EncodeError> {
+        let failed = |step| move |source| EncodeError::Encode { codec: Self::CODEC, step, source };
+        let codec = encoder::find_by_name(Self::CODEC).ok_or(EncodeError::NoEncoder { codec: Self::CODEC })?;
         let mut audio =
             codec::Context::new_with_codec(codec).encoder().audio().map_err(failed("make an audio context"))?;
         audio.set_rate(SAMPLE_RATE as i32);
@@ -194,7 +191,7 @@ impl Tone {
     }
 
     /// Whole audio frames that start before `sample`.
-    fn until(&mut self, sample: i64) -> Result<Vec<Packet>, SynthError> {
+    fn until(&mut self, sample: i64) -> Result<Vec<Packet>, EncodeError> {
         let mut packets = Vec::new();
         while self.next < sample {
             let length = self.encoder.frame_size() as usize;
@@ -213,14 +210,14 @@ impl Tone {
         Ok(packets)
     }
 
-    fn finish(&mut self) -> Result<Vec<Packet>, SynthError> {
+    fn finish(&mut self) -> Result<Vec<Packet>, EncodeError> {
         let mut packets = Vec::new();
         self.encoder.send_eof().map_err(|source| Self::failed("end", source))?;
         self.drain(&mut packets)?;
         Ok(packets)
     }
 
-    fn drain(&mut self, packets: &mut Vec<Packet>) -> Result<(), SynthError> {
+    fn drain(&mut self, packets: &mut Vec<Packet>) -> Result<(), EncodeError> {
         loop {
             let mut packet = Packet::empty();
             match self.encoder.receive_packet(&mut packet) {
@@ -231,7 +228,7 @@ impl Tone {
         }
     }
 
-    fn failed(step: &'static str, source: ffmpeg_next::Error) -> SynthError {
-        SynthError::Encode { codec: Self::CODEC, step, source }
+    fn failed(step: &'static str, source: ffmpeg_next::Error) -> EncodeError {
+        EncodeError::Encode { codec: Self::CODEC, step, source }
     }
 }

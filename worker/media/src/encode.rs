@@ -1,15 +1,16 @@
 //! In-process encoding through libav: one picture in, packets out, and [`Encoder`] that writes them to a file at once.
-//! Single-threaded and bit-exact, so the same pictures and options give the same bytes.
+//! Single-threaded and bit-exact, so the same pictures and options give the same bytes. Called by exports of annotated
+//! video, and by the makers of synthetic matches and of test files.
 //!
 //! ```no_run
-//! use fulltime_synth::{EncodeOptions, Encoder, testcard};
+//! use fulltime_media::encode::{EncodeOptions, Encoder, Yuv420Frame};
 //! let options = EncodeOptions { gop: 25, bframes: 2, open_gop: true, ..EncodeOptions::new(320, 180) };
 //! let mut encoder = Encoder::create("open-gop.mp4", &options)?;
-//! for n in 0..250 {
-//!     encoder.push(&testcard(n, 320, 180))?;
+//! for _ in 0..250 {
+//!     encoder.push(&Yuv420Frame::new(320, 180))?;
 //! }
 //! encoder.finish()?;
-//! # Ok::<(), fulltime_synth::SynthError>(())
+//! # Ok::<(), fulltime_media::encode::EncodeError>(())
 //! ```
 
 use std::{
@@ -21,11 +22,13 @@ use ffmpeg_next::{
     Dictionary, Packet, Rational, codec, color, encoder, error::EAGAIN, format::Pixel, frame::Video, log,
 };
 
-use crate::{
-    error::SynthError,
-    frame::{Yuv420Frame, check_size},
-    mux::{Container, Muxer},
-};
+mod error;
+mod frame;
+mod mux;
+
+pub use error::EncodeError;
+pub use frame::{Yuv420Frame, check_size};
+pub use mux::{Container, Muxer};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -109,16 +112,16 @@ impl EncodeOptions {
     }
 
     /// Presentation time of frame `n` in [`Self::time_base`] units.
-    pub fn pts(&self, n: usize) -> Result<i64, SynthError> {
+    pub fn pts(&self, n: usize) -> Result<i64, EncodeError> {
         let time = |n: usize| match &self.timestamps_ms {
             None => Ok(n as i64),
-            Some(times) => times.get(n).copied().ok_or(SynthError::Timestamp { frame: n, given: times.len() }),
+            Some(times) => times.get(n).copied().ok_or(EncodeError::Timestamp { frame: n, given: times.len() }),
         };
         Ok(time(n)? - time(self.hidden_lead as usize)?)
     }
 
-    fn check(&self) -> Result<(), SynthError> {
-        let refuse = |option, reason| Err(SynthError::Option { option, reason });
+    fn check(&self) -> Result<(), EncodeError> {
+        let refuse = |option, reason| Err(EncodeError::Option { option, reason });
         check_size(self.width, self.height)?;
         match self {
             Self { fps: (0, _) | (_, 0), .. } => refuse("fps", "must be above zero"),
@@ -187,12 +190,12 @@ impl std::fmt::Debug for VideoEncoder {
 }
 
 impl VideoEncoder {
-    pub fn open(options: &EncodeOptions, container: Container) -> Result<Self, SynthError> {
+    pub fn open(options: &EncodeOptions, container: Container) -> Result<Self, EncodeError> {
         quiet();
         options.check()?;
         let name = options.codec.encoder_name();
-        let failed = |step| move |source| SynthError::Encode { codec: name, step, source };
-        let codec = encoder::find_by_name(name).ok_or(SynthError::NoEncoder { codec: name })?;
+        let failed = |step| move |source| EncodeError::Encode { codec: name, step, source };
+        let codec = encoder::find_by_name(name).ok_or(EncodeError::NoEncoder { codec: name })?;
         let mut video =
             codec::Context::new_with_codec(codec).encoder().video().map_err(failed("make a video context"))?;
         video.set_width(options.width);
@@ -217,9 +220,9 @@ impl VideoEncoder {
     }
 
     /// Encodes `frame`, shown at `pts` ([`EncodeOptions::time_base`]), and returns the packets that are ready.
-    pub fn push(&mut self, frame: &Yuv420Frame, pts: i64) -> Result<Vec<Packet>, SynthError> {
+    pub fn push(&mut self, frame: &Yuv420Frame, pts: i64) -> Result<Vec<Packet>, EncodeError> {
         if (frame.width, frame.height) != self.size {
-            return Err(SynthError::FrameSize { found: (frame.width, frame.height), expected: self.size });
+            return Err(EncodeError::FrameSize { found: (frame.width, frame.height), expected: self.size });
         }
         let picture = &mut self.picture;
         // SAFETY: the frame is ours and has buffers. Encoders may keep references to them; then this gives it new ones.
@@ -240,7 +243,7 @@ impl VideoEncoder {
     }
 
     /// What the encoder still holds.
-    pub fn finish(mut self) -> Result<Vec<Packet>, SynthError> {
+    pub fn finish(mut self) -> Result<Vec<Packet>, EncodeError> {
         self.inner.send_eof().map_err(|source| self.failed("end", source))?;
         self.drain()
     }
@@ -251,7 +254,7 @@ impl VideoEncoder {
         codec::Parameters::from(&self.inner)
     }
 
-    fn drain(&mut self) -> Result<Vec<Packet>, SynthError> {
+    fn drain(&mut self) -> Result<Vec<Packet>, EncodeError> {
         let mut packets = Vec::new();
         loop {
             let mut packet = Packet::empty();
@@ -263,8 +266,8 @@ impl VideoEncoder {
         }
     }
 
-    fn failed(&self, step: &'static str, source: ffmpeg_next::Error) -> SynthError {
-        SynthError::Encode { codec: self.codec, step, source }
+    fn failed(&self, step: &'static str, source: ffmpeg_next::Error) -> EncodeError {
+        EncodeError::Encode { codec: self.codec, step, source }
     }
 }
 
@@ -278,21 +281,21 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    pub fn create(path: impl AsRef<Path>, options: &EncodeOptions) -> Result<Self, SynthError> {
+    pub fn create(path: impl AsRef<Path>, options: &EncodeOptions) -> Result<Self, EncodeError> {
         let path: PathBuf = path.as_ref().into();
         let video = VideoEncoder::open(options, Container::of(&path)?)?;
         let muxer = Muxer::create(&path, options, video.parameters())?;
         Ok(Self { options: options.clone(), video, muxer, pushed: 0 })
     }
 
-    pub fn push(&mut self, frame: &Yuv420Frame) -> Result<(), SynthError> {
+    pub fn push(&mut self, frame: &Yuv420Frame) -> Result<(), EncodeError> {
         let pts = self.options.pts(self.pushed)?;
         self.pushed += 1;
         self.video.push(frame, pts)?.into_iter().try_for_each(|packet| self.muxer.write(packet, 0))
     }
 
     /// Writes what is left and the container's index. A file that was not finished is not valid.
-    pub fn finish(mut self) -> Result<(), SynthError> {
+    pub fn finish(mut self) -> Result<(), EncodeError> {
         self.video.finish()?.into_iter().try_for_each(|packet| self.muxer.write(packet, 0))?;
         self.muxer.finish()
     }
@@ -302,4 +305,18 @@ impl Encoder {
 pub(crate) fn quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| log::set_level(log::Level::Fatal));
+}
+
+/// The codec that a name on the command line means.
+impl std::str::FromStr for Codec {
+    type Err = EncodeError;
+
+    fn from_str(name: &str) -> Result<Self, EncodeError> {
+        match name {
+            "h264" => Ok(Self::H264),
+            "hevc" => Ok(Self::Hevc),
+            "mpeg4" => Ok(Self::Mpeg4),
+            _ => Err(EncodeError::Option { option: "codec", reason: "must be h264, hevc or mpeg4" }),
+        }
+    }
 }
