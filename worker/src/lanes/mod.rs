@@ -200,11 +200,11 @@ impl LocalLanes {
         };
         let mut machine = self.machine();
         let finished = blocking(move || -> Result<Machine, TaskError> {
-            let detector = match &loadable {
-                Some((map, pipeline, models)) => Some(machine.detector(*map, models, pipeline)?),
+            let models = match &loadable {
+                Some((map, pipeline, models)) => Some(machine.load(*map, models, pipeline)?),
                 None => None,
             };
-            canary::check(detector)?;
+            canary::check(models)?;
             Ok(machine)
         });
         self.keep(finished.await??);
