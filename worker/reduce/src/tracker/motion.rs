@@ -234,8 +234,7 @@ mod tests {
     #[test]
     fn a_steady_walk_is_foreseen_across_a_gap() {
         let walk = |t: f64| Bounds { cx: 100.0 + 3.0 * t, cy: 50.0 - t, w: 20.0, h: 50.0 };
-        let noise =
-            Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625, upright: 1.0 };
+        let noise = Noise { position: 0.05, speed: 0.00625, sighting: 0.05, first_speed: 0.0625, upright: 1.0 };
         let mut motion = Motion::new(&walk(0.0), &noise);
         for t in 1..30 {
             motion = motion.predict(1.0, &noise).correct(&walk(f64::from(t)), &noise);
