@@ -125,7 +125,7 @@ impl Default for Track {
         Self {
             start_score: 0.5,
             high_score: 0.4,
-            match_iou: 0.2,
+            match_iou: 0.23,
             lost_seconds: 1.8,
             min_seconds: 0.2,
             link_seconds: 15.0,

@@ -24,7 +24,7 @@ impl Tracker {
     ) {
         // Counted in frames that were looked at: after a gap those that were seen before it are all there is.
         let stepped = self.stepped.unwrap_or(frame);
-        let known = |track: &&Live| stepped.saturating_sub(track.last) <= self.recent;
+        let known = |track: &&Live| stepped.saturating_sub(track.last) < self.recent.max(2);
         let mut tracks = Vec::with_capacity(self.live.len());
         tracks.extend(self.live.iter().zip(&*foreseen).filter(|(t, _)| known(t)).map(|(_, motion)| motion.bounds()));
         let strong = |o: &&Observation| o.score >= f64::from(self.settings.high_score);
@@ -50,7 +50,7 @@ impl Tracker {
         let mut moves = Vec::with_capacity(matched.len());
         for (track, column) in self.live.iter().zip(matched) {
             if let Some(column) = column
-                && stepped.saturating_sub(track.last) <= self.recent
+                && stepped.saturating_sub(track.last) < self.recent
                 && let Some(camera) = self.camera.between(track.last, stepped)
             {
                 let (then, now) = (track.seen, &seen[*column].bounds);
