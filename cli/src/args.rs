@@ -36,6 +36,14 @@ is finished. With --json the last line of standard output is one object with job
 recordings, shards, frames, detections, quarantined, elapsed_s, fps, manifest, report, out,
 problems, exit; fps is frames / elapsed_s, start-up included.";
 
+const GC_HELP: &str = "\
+Every job below every output that has ever used the store keeps its shards, reduced matches, container
+indexes, pipelines and models, whatever its state; `fulltime delete` ends that. It may run beside
+coordinators and workers. What is younger than --older-than stays, since its job may be on its way.
+Examples:
+  fulltime gc --out ./out --dry-run
+  fulltime gc --store s3://results/store --older-than 7days --json";
+
 /// Reprocesses whole archives of match video on many workers, and proves that nothing was lost.
 #[derive(Debug, Parser)]
 #[command(name = "fulltime", version, max_term_width = 110, after_help = EXIT_CODES)]
@@ -69,6 +77,12 @@ pub enum Command {
     Priority(PriorityArgs),
     /// Lets the leading coordinator read everything from the objects again; it does so by itself when it takes over.
     Rebuild(RebuildArgs),
+    /// Deletes a finished or cancelled job's own objects (tables, report, plans); results that jobs share are left to `gc`.
+    #[command(after_help = EXIT_CODES)]
+    Delete(DeleteArgs),
+    /// Removes from a store what no job refers to any more.
+    #[command(after_help = format!("{GC_HELP}\n\n{EXIT_CODES}"))]
+    Gc(GcArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
     /// Writes a finished job's tables in a format that others read, a file a recording.
@@ -96,6 +110,8 @@ impl Command {
             Self::Pause(a) | Self::Resume(a) | Self::Cancel(a) | Self::Retry(a) => a.json,
             Self::Priority(a) => a.control.json,
             Self::Rebuild(a) => a.json,
+            Self::Delete(a) => a.json,
+            Self::Gc(a) => a.json,
             Self::Results(a) => a.json,
             Self::Eval(a) => a.json,
             Self::Export(a) => a.json,
@@ -313,6 +329,52 @@ pub struct ResultsArgs {
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub rows: usize,
     /// Prints the manifest's URL and content as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DeleteArgs {
+    /// The job
+    pub job: String,
+    /// Folder or URL that was the job's --out
+    #[arg(long, value_name = "URL")]
+    pub out: String,
+    /// The coordinator's state, the same folder or URL that it was started with [default: state below --out]
+    #[arg(long, value_name = "URL", env = "FULLTIME_STATE")]
+    pub state: Option<String>,
+    /// Only says what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not ask; needed where standard input is not a terminal
+    #[arg(long)]
+    pub yes: bool,
+    /// Also a job that is neither finished nor cancelled; no coordinator may be working on it
+    #[arg(long)]
+    pub force: bool,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GcArgs {
+    /// Folder or URL that was a job's --out; its results lie in store below it
+    #[arg(long, value_name = "URL", required_unless_present = "store")]
+    pub out: Option<String>,
+    /// Store that jobs share, if their job files name one
+    #[arg(long, value_name = "URL", conflicts_with = "out")]
+    pub store: Option<String>,
+    /// Leaves what has changed since then, by the store's clock and this machine's
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub older_than: humantime::Duration,
+    /// An output that is gone for good with all its jobs: what only it referred to may go
+    #[arg(long, value_name = "URL")]
+    pub gone: Vec<String>,
+    /// Only says what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -11,7 +11,10 @@ use fulltime_common::{
     store::{Store, StoreError, resolve_url},
     wire::Band,
 };
-use fulltime_coordinator::matching::{self, Listed};
+use fulltime_coordinator::{
+    holdings,
+    matching::{self, Listed},
+};
 
 use crate::{
     args::JobArgs,
@@ -31,6 +34,12 @@ pub enum JobError {
     Table { file: PathBuf, source: csv::Error },
     #[error(transparent)]
     Given(#[from] GivenError),
+    #[error("`max_gpu_hours` is {0}")]
+    BadHours(f64),
+    #[error("`tenant` is empty")]
+    NoTenant,
+    #[error("`webhook` is `{0}`")]
+    BadWebhook(String),
     #[error("the job file names a template and a table")]
     TemplateAndTable,
     #[error("archive `{folder}` is not a folder")]
@@ -48,7 +57,13 @@ impl Explain for JobError {
         match self {
             Self::File(error) => error.exit(),
             Self::Given(error) => error.exit(),
-            Self::BadName(_) | Self::Table { .. } | Self::TemplateAndTable | Self::NoSuchJob { .. } => Exit::Usage,
+            Self::BadName(_)
+            | Self::Table { .. }
+            | Self::BadHours(_)
+            | Self::NoTenant
+            | Self::BadWebhook(_)
+            | Self::TemplateAndTable
+            | Self::NoSuchJob { .. } => Exit::Usage,
             Self::NoArchive { .. } => Exit::Archive,
             Self::Archive { source, .. } => match source.exit() {
                 Exit::Usage => Exit::Usage,
@@ -68,6 +83,9 @@ impl Explain for JobError {
             Self::Table { .. } => {
                 "a CSV file with the header file,season,match[,period,camera,offset] is needed, relative to the job file"
             }
+            Self::BadHours(_) => "give a number above 0 and at most 1000000000, or leave it out for no limit",
+            Self::NoTenant => "name the tenant whose account the job runs on, or leave it out",
+            Self::BadWebhook(_) => "give a whole URL that begins with http:// or https://",
             Self::TemplateAndTable => "keep one of them under [matches]",
             Self::NoSuchJob { .. } => "look below jobs/ there for the ids of its jobs",
             Self::Source(_) => return None,
@@ -145,10 +163,13 @@ impl Submission {
     /// Whatever the stores say.
     pub async fn store(&mut self, say: impl Fn(String)) -> Result<(), StoreError> {
         let id = &self.job.id;
+        holdings::announce(&self.store, &self.job.out).await?;
         if let Some(Fresh { source, loaded }) = self.fresh.take() {
-            pipeline::upload(loaded, &self.store, say).await?;
+            pipeline::upload(&loaded, &self.store, &say).await?;
             self.out.put_once(&keys::job::source(id), source.into_bytes()).await?;
             self.out.put_json_once(&keys::job::spec(id), &self.job).await?;
+            // What was found there may have been cleaned up before the job was there to keep it.
+            pipeline::upload(&loaded, &self.store, &say).await?;
         }
         let registered = Registered { job: id.clone(), out: self.job.out.clone() };
         self.state.put_json_once(&keys::state::registry(id), &registered).await?;
@@ -178,6 +199,7 @@ impl Draft {
                 priority: Band::default(),
                 tenant: None,
                 max_gpu_hours: None,
+                window: None,
                 webhook: None,
                 matches: fulltime_common::spec::MatchRule { template: args.template.clone(), ..Default::default() },
                 squads: None,
@@ -206,6 +228,9 @@ impl Draft {
         if !is_name(name) {
             return Err(JobError::BadName(name.to_owned()).into());
         }
+        if let Some(fault) = fault(spec) {
+            return Err(fault.into());
+        }
         let url = |text: &str| resolve_url(&below(&self.folder, text)).map(|url| url.to_string());
         let out = url(&spec.out)?;
         let submitted_at = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
@@ -223,11 +248,24 @@ impl Draft {
             priority: spec.priority,
             tenant: spec.tenant.clone(),
             max_gpu_hours: spec.max_gpu_hours,
+            window: spec.window,
             webhook: spec.webhook.clone(),
             pipeline,
             submitted_at,
         })
     }
+}
+
+/// What is wrong with a spec that reads well.
+fn fault(spec: &JobSpec) -> Option<JobError> {
+    let hours = spec.max_gpu_hours.filter(|hours| !(*hours > 0.0 && *hours <= 1e9)).map(JobError::BadHours);
+    let tenant = spec.tenant.as_deref().is_some_and(|tenant| tenant.trim().is_empty()).then_some(JobError::NoTenant);
+    let is_web = |text: &str| {
+        let url = url::Url::parse(text);
+        url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    let webhook = spec.webhook.clone().filter(|text| !is_web(text)).map(JobError::BadWebhook);
+    hours.or(tenant).or(webhook)
 }
 
 /// A relative folder in a job file starts at the file; URLs and absolute paths stay.
@@ -315,6 +353,32 @@ mod tests {
         std::fs::write(&file, "datei,match\na.mp4,final\n").unwrap();
         let text = fulltime_common::error::chain(&read_table(&file).unwrap_err());
         assert!(text.contains("missing field `file`"), "{text}");
+    }
+
+    #[test]
+    fn limits_that_mean_nothing_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("job.toml");
+        let resolve = |line: &str| {
+            let text = format!("archive = \"a\"\nout = \"o\"\npipeline = \"p.toml\"\n{line}\n");
+            std::fs::write(&file, text).unwrap();
+            let draft =
+                Draft::new(&JobArgs { job: Some(file.clone()), ..Default::default() }).map_err(Failure::from)?;
+            draft.resolve(Digest::of_bytes(b"p"))
+        };
+        let job = resolve("window = \"22:00-06:00\"\nmax_gpu_hours = 1.5\ntenant = \"blue\"").unwrap();
+        assert_eq!((job.window.unwrap().from, job.max_gpu_hours), (22 * 60, Some(1.5)));
+        for (line, word) in [
+            ("window = \"22-06\"", "job.toml:4:10: `22-06` is not a run window"),
+            ("max_gpu_hours = 0.0", "`max_gpu_hours` is 0"),
+            ("max_gpu_hours = nan", "`max_gpu_hours` is NaN"),
+            ("tenant = \" \"", "`tenant` is empty"),
+            ("webhook = \"ftp://x\"", "`webhook` is `ftp://x`"),
+        ] {
+            let failure = resolve(line).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.cause.contains(word) && failure.hint.is_some(), "{}", failure.cause);
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod run;
 mod screen;
 mod sources;
 mod text;
+mod tidy;
 mod track;
 
 use std::process::ExitCode;
@@ -77,6 +78,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Retry(args) => remote::retry(args).await,
         Command::Priority(args) => remote::priority(args).await,
         Command::Rebuild(args) => remote::rebuild(args).await,
+        Command::Delete(args) => tidy::delete(args).await,
+        Command::Gc(args) => tidy::gc(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
         Command::Export(args) => export::export(args).await,

@@ -171,18 +171,18 @@ fn weights(document: &Document, manifest: &Manifest) -> Result<Bytes, PipelineEr
 ///
 /// # Errors
 /// Whatever the store says.
-pub async fn upload(loaded: Loaded, store: &Store, say: impl Fn(String)) -> Result<Digest, StoreError> {
+pub async fn upload(loaded: &Loaded, store: &Store, say: impl Fn(String)) -> Result<Digest, StoreError> {
     let Loaded { pipeline, weights } = loaded;
     for (model, weights) in pipeline.manifests().zip(weights) {
         let key = keys::store::model(&model.file.sha256);
         let size = weights.len() as u64;
         if store.head(&key).await?.is_none_or(|there| there.size != size) {
             say(format!("uploading model `{}` ({})", model.name, crate::text::bytes(size)));
-            store.put_once(&key, weights).await?;
+            store.put_once(&key, weights.clone()).await?;
         }
     }
     let digest = pipeline.digest();
-    store.put_json_once(&keys::store::pipeline(&digest), &pipeline).await?;
+    store.put_json_once(&keys::store::pipeline(&digest), pipeline).await?;
     Ok(digest)
 }
 

@@ -261,6 +261,7 @@ mod tests {
             pid: 7,
             engine: EngineClass("onnx-cpu".into()),
             lanes: vec![Default::default()],
+            waiting: vec![],
             draining: true,
         };
         assert!(crew(&[hello]).contains("w (draining)"));

@@ -8,6 +8,65 @@ use crate::{digest::Digest, plan::MatchId};
 pub mod store {
     use super::Digest;
 
+    /// One object for each place whose jobs refer to this store: who cleans up must ask all of them.
+    pub const OUTS: &str = "outs";
+
+    /// What the store keeps under a digest.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Kind {
+        Shard,
+        Reduced,
+        Index,
+        Pipeline,
+        Model,
+    }
+
+    impl Kind {
+        pub const ALL: [Self; 5] = [Self::Shard, Self::Reduced, Self::Index, Self::Pipeline, Self::Model];
+
+        /// The folder of all of them.
+        #[must_use]
+        pub fn folder(self) -> &'static str {
+            match self {
+                Self::Shard => "shards",
+                Self::Reduced => "reduced",
+                Self::Index => "indexes",
+                Self::Pipeline => "pipelines",
+                Self::Model => "models",
+            }
+        }
+
+        /// The object that makes it exist: of a result with several, the one that is put last.
+        #[must_use]
+        pub fn commit(self, digest: &Digest) -> String {
+            match self {
+                Self::Shard => shard_index(digest),
+                Self::Reduced => reduced_summary(digest),
+                Self::Index => index(digest),
+                Self::Pipeline => pipeline(digest),
+                Self::Model => model(digest),
+            }
+        }
+
+        /// Which result an object belongs to, `None` for what no job has made.
+        #[must_use]
+        pub fn of(key: &str) -> Option<(Self, Digest)> {
+            let mut parts = key.split('/');
+            let folder = parts.next()?;
+            let kind = Self::ALL.into_iter().find(|kind| kind.folder() == folder)?;
+            let name = match kind {
+                Self::Shard => parts.nth(1)?,
+                Self::Pipeline => parts.next()?.strip_suffix(".json")?,
+                Self::Reduced | Self::Index | Self::Model => parts.next()?,
+            };
+            Some((kind, name.parse().ok()?))
+        }
+    }
+
+    #[must_use]
+    pub fn out(url: &str) -> String {
+        format!("{OUTS}/{}.json", Digest::of_bytes(url.as_bytes()))
+    }
     #[must_use]
     pub fn model(sha256: &Digest) -> String {
         format!("models/{sha256}")
@@ -64,10 +123,20 @@ pub mod store {
 }
 
 pub mod state {
+    use crate::plan::encode;
+
     pub const REGISTRY: &str = "registry";
     /// One object for each take-over of a leader.
     pub const EPOCHS: &str = "epoch";
 
+    /// Lane time that was paid for, by month, tenant and job.
+    pub const USAGE: &str = "usage";
+
+    /// Folder of what a job has used in a month (`2026-11`). A tenant's name may hold anything.
+    #[must_use]
+    pub fn usage(month: &str, tenant: &str, job: &str) -> String {
+        format!("{USAGE}/{month}/{}/{job}", encode(tenant))
+    }
     #[must_use]
     pub fn registry(job: &str) -> String {
         format!("{REGISTRY}/{job}.json")
@@ -83,6 +152,9 @@ pub const TABLES: [&str; 3] = ["detections", "tracks", "players"];
 
 pub mod job {
     use super::{Digest, MatchId};
+
+    /// Folder of all jobs.
+    pub const ROOT: &str = "jobs";
 
     #[must_use]
     pub fn root(job: &str) -> String {
@@ -111,6 +183,11 @@ pub mod job {
     #[must_use]
     pub fn control(job: &str, seq: u32) -> String {
         format!("jobs/{job}/control/{seq:06}.json")
+    }
+    /// Folder of the match list and of the plans.
+    #[must_use]
+    pub fn plans(job: &str) -> String {
+        format!("jobs/{job}/plan")
     }
     #[must_use]
     pub fn plan_index(job: &str) -> String {
@@ -152,6 +229,11 @@ pub mod job {
     pub fn split(job: &str, shard: &Digest) -> String {
         format!("jobs/{job}/splits/{shard}.json")
     }
+    /// Folder of what the reduces read.
+    #[must_use]
+    pub fn all_inputs(job: &str) -> String {
+        format!("jobs/{job}/inputs")
+    }
     #[must_use]
     pub fn inputs(job: &str, id: &MatchId, generation: u32) -> String {
         format!("jobs/{job}/inputs/{}-{generation}.json", id.slug())
@@ -189,5 +271,23 @@ pub mod job {
     #[must_use]
     pub fn manifest(job: &str, generation: u32) -> String {
         format!("jobs/{job}/g{generation}/manifest.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{store::Kind, *};
+
+    #[test]
+    fn an_object_of_the_store_tells_which_result_it_belongs_to() {
+        let digest = Digest::of_bytes(b"x");
+        for kind in Kind::ALL {
+            assert_eq!(Kind::of(&kind.commit(&digest)), Some((kind, digest)));
+        }
+        assert_eq!(Kind::of(&store::shard_frames(&digest)), Some((Kind::Shard, digest)));
+        assert_eq!(Kind::of(&store::reduced_table(&digest, "tracks")), Some((Kind::Reduced, digest)));
+        for other in [&store::out("file:///out"), "models/readme", "shards/ab", "incidents/x.json", "models"] {
+            assert_eq!(Kind::of(other), None, "{other}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What every part of fulltime must agree on: the job and pipeline a user writes, the plan the coordinator makes of it,
 //! the messages between them, where objects lie, and how store and queue are reached. No video, no inference, no policy.
 
+pub mod crash;
 pub mod digest;
 pub mod error;
 pub mod index;

@@ -100,7 +100,7 @@ pub struct Track {
     pub start_score: f32,
     /// Detections from this score on take part in the first association; weaker ones in the second.
     pub high_score: f32,
-    /// Least IoU for an association.
+    /// Least likeness for an association, 0 to 1: the IoU of both boxes, a little grown, and how near their centres are.
     pub match_iou: f32,
     /// A track that was not seen for so long ends.
     pub lost_seconds: f64,
@@ -125,11 +125,11 @@ impl Default for Track {
         Self {
             start_score: 0.5,
             high_score: 0.4,
-            match_iou: 0.2,
-            lost_seconds: 1.0,
+            match_iou: 0.23,
+            lost_seconds: 1.8,
             min_seconds: 0.2,
-            link_seconds: 10.0,
-            fill_seconds: 1.5,
+            link_seconds: 15.0,
+            fill_seconds: 0.3,
         }
     }
 }

@@ -62,11 +62,29 @@ pub struct MatchSummary {
     /// Tracks long enough to be reported.
     pub tracks: u64,
     pub players: u64,
+    /// Those of whom more is known than where they were, in the order of the table.
+    #[serde(default)]
+    pub people: Vec<PersonSummary>,
     /// Frames in gaps.
     pub gap_frames: u64,
     pub preview: Option<PreviewInfo>,
     /// `detections`, `tracks`, `players` in this order.
     pub parts: Vec<Part>,
+}
+
+/// Somebody whose team, number or role is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PersonSummary {
+    pub player_id: i32,
+    pub team: Option<String>,
+    pub number: Option<i32>,
+    pub role: Option<String>,
+    pub name: Option<String>,
+    /// Seconds.
+    pub visible: f64,
+    /// Metres, and metres a second.
+    pub distance: Option<f32>,
+    pub top_speed: Option<f32>,
 }
 
 /// One recording of a match.
@@ -81,6 +99,11 @@ pub struct RecordingSummary {
     pub frames: u32,
     pub detections: u64,
     pub tracks: u64,
+    /// Runs of pictures between scene cuts, and pictures that were shown before.
+    #[serde(default)]
+    pub shots: u32,
+    #[serde(default)]
+    pub repeated_frames: u32,
     /// Most detections in one frame, and the mean.
     pub detections_max: u32,
     pub detections_mean: f64,

@@ -35,10 +35,13 @@ pub struct JobSpec {
     /// On whose account it runs: tenants of one band take turns, whatever the number of their jobs.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// Pauses the job once its committed work has taken so many hours of a lane.
+    /// Pauses the job once its committed work has taken so many hours of a lane; above 0. Resuming it grants as many again.
     #[serde(default)]
     pub max_gpu_hours: Option<f64>,
-    /// `http` or `https` URL that gets a POST with a small JSON object when the job is over.
+    /// Time of the day, in UTC, in which work is begun: `22:00-06:00`. What runs at its end may end.
+    #[serde(default)]
+    pub window: Option<RunWindow>,
+    /// `http` or `https` URL that gets a POST with a small JSON object when the job is over or has paused by itself.
     #[serde(default)]
     pub webhook: Option<String>,
     #[serde(default)]
@@ -143,6 +146,68 @@ impl JsonSchema for ShardLength {
     }
 }
 
+/// Minutes of the day, in UTC, from the first to before the second; may wrap around midnight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunWindow {
+    pub from: u16,
+    pub to: u16,
+}
+
+/// Not a run window.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a run window: write two different times of the day in UTC, such as `22:00-06:00`")]
+pub struct NotAWindow(String);
+
+impl std::str::FromStr for RunWindow {
+    type Err = NotAWindow;
+
+    fn from_str(text: &str) -> Result<Self, NotAWindow> {
+        let minute = |text: &str| {
+            let (hours, minutes) = text.trim().split_once(':')?;
+            let number = |text: &str, below: u16| {
+                let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse::<u16>().ok().filter(|number| digits && *number < below)
+            };
+            Some(number(hours, 24)? * 60 + number(minutes, 60)?)
+        };
+        let window = text.split_once('-').and_then(|(from, to)| Some(Self { from: minute(from)?, to: minute(to)? }));
+        window.filter(|window| window.from != window.to).ok_or_else(|| NotAWindow(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for RunWindow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { from, to } = self;
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+    }
+}
+
+impl Serialize for RunWindow {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RunWindow {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for RunWindow {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RunWindow".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$",
+            "examples": ["22:00-06:00"],
+        })
+    }
+}
+
 /// A submitted job: the spec with everything resolved that must not change afterwards. Stored as
 /// `jobs/{job}/job.json` and, by reference, in the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,6 +232,8 @@ pub struct Job {
     #[serde(default)]
     pub max_gpu_hours: Option<f64>,
     #[serde(default)]
+    pub window: Option<RunWindow>,
+    #[serde(default)]
     pub webhook: Option<String>,
     /// The pipeline object below the store.
     pub pipeline: crate::Digest,
@@ -186,6 +253,13 @@ pub struct Given {
 pub struct Registered {
     pub job: String,
     /// Absolute URL; `jobs/{job}/job.json` lies below it.
+    pub out: String,
+}
+
+/// `outs/{digest}.json` below a store: a place whose jobs refer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referrer {
+    /// Absolute URL.
     pub out: String,
 }
 
@@ -217,4 +291,18 @@ pub fn first_period() -> u32 {
 #[must_use]
 pub fn main_camera() -> String {
     "main".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_window_is_two_times_of_the_day() {
+        let window: RunWindow = "22:00-06:30".parse().unwrap();
+        assert_eq!((window, window.to_string().as_str()), (RunWindow { from: 1320, to: 390 }, "22:00-06:30"));
+        for bad in ["22-06", "24:00-06:00", "22:60-06:00", "22:00", "06:00-06:00", "+1:00-02:00", "1:00-2:00", ""] {
+            assert!(bad.parse::<RunWindow>().is_err(), "{bad}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::error::{Disposition, Exit, Explain};
 
+mod local;
 mod remote;
 
 use remote::Role;
@@ -24,6 +25,8 @@ type Observer = Arc<dyn Fn(u64) + Send + Sync>;
 pub struct Store {
     url: Url,
     inner: Arc<dyn ObjectStore>,
+    /// Where `inner` keeps its files, if it is a plain folder.
+    files: Option<Arc<FsPath>>,
     observer: Option<Observer>,
 }
 
@@ -76,6 +79,9 @@ pub enum StoreError {
     #[error("`{url}/{key}` exists with other bytes")]
     Conflict { url: String, key: String },
 }
+
+/// Bytes that must fit before a store counts as having room again.
+const ROOM: usize = 8 << 20;
 
 /// Result of [`Store::put_once`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +136,7 @@ impl Store {
         let url = resolve_url(url)?;
         let settings = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let inner = remote::open(&url, settings).map_err(|source| StoreError::Open { url: url.to_string(), source })?;
-        Ok(Self { url, inner, observer: None })
+        Ok(Self { url, inner, files: None, observer: None })
     }
 
     /// Opens a place for writing. A folder is created.
@@ -144,23 +150,24 @@ impl Store {
     fn build(text: &str, create: bool, role: Role) -> Result<Self, StoreError> {
         let url = resolve_url(text)?;
         let open = |source| StoreError::Open { url: url.to_string(), source };
-        let inner: Arc<dyn ObjectStore> = match url.to_file_path() {
-            Ok(path) if url.scheme() == "file" => {
+        let folder = (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten();
+        let inner: Arc<dyn ObjectStore> = match &folder {
+            Some(path) => {
                 if create {
-                    std::fs::create_dir_all(&path)
+                    std::fs::create_dir_all(path)
                         .map_err(|source| StoreError::Folder { path: path.display().to_string(), source })?;
                 }
-                Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(open)?.with_automatic_cleanup(false))
+                Arc::new(LocalFileSystem::new_with_prefix(path).map_err(open)?.with_automatic_cleanup(false))
             }
-            _ => remote::open(&url, remote::environment(role)).map_err(open)?,
+            None => remote::open(&url, remote::environment(role)).map_err(open)?,
         };
-        Ok(Self { url, inner, observer: None })
+        Ok(Self { url, inner, files: folder.map(Into::into), observer: None })
     }
 
     /// A store over any implementation: counting, failing or in-memory ones in tests.
     #[must_use]
     pub fn over(url: Url, inner: Arc<dyn ObjectStore>) -> Self {
-        Self { url, inner, observer: None }
+        Self { url, inner, files: None, observer: None }
     }
 
     /// The same place, telling `observer` after every object or range that was read (its bytes) or written (0): leases
@@ -207,14 +214,23 @@ impl Store {
         StoreError::Object { action, url: self.url.to_string(), key: key.to_owned(), source }
     }
 
+    fn file(&self, action: &'static str, key: &str, source: std::io::Error) -> StoreError {
+        self.object(action, key, object_store::Error::Generic { store: "LocalFileSystem", source: source.into() })
+    }
+
     /// Creates an object, if it is not there.
     ///
     /// # Errors
     /// Anything but "exists already".
     pub async fn put_once(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Put, StoreError> {
+        let (path, bytes) = (self.path("create", key)?, bytes.into());
+        if let Some(folder) = self.files.as_ref().filter(|_| bytes.len() <= local::SMALL) {
+            let put = local::create(&folder.join(key), &bytes);
+            self.observe(0);
+            return put.map_err(|source| self.file("create", key, source));
+        }
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        let payload = PutPayload::from_bytes(bytes.into());
-        let result = self.inner.put_opts(&self.path("create", key)?, payload, options).await;
+        let result = self.inner.put_opts(&path, PutPayload::from_bytes(bytes), options).await;
         self.observe(0);
         match result {
             Ok(_) => Ok(Put::Created),
@@ -287,16 +303,8 @@ impl Store {
     /// # Errors
     /// Anything but "not found".
     pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
-        if let Some(folder) = self.folder() {
-            // Asked thousands of times a second: handing it to another thread would cost more than the call.
-            return match std::fs::metadata(folder.join(key)) {
-                Ok(meta) => Ok(meta.is_file()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(error) => {
-                    let source = object_store::Error::Generic { store: "LocalFileSystem", source: error.into() };
-                    Err(self.object("look for", key, source))
-                }
-            };
+        if let Some(folder) = &self.files {
+            return local::exists(&folder.join(key)).map_err(|source| self.file("look for", key, source));
         }
         Ok(self.head(key).await?.is_some())
     }
@@ -340,6 +348,57 @@ impl Store {
         let path = prefix.map(|prefix| self.path("list", prefix)).transpose()?;
         let list = self.inner.list(path.as_ref()).try_collect();
         list.await.map_err(|source| self.object("list", prefix.unwrap_or_default(), source))
+    }
+
+    /// Names of the folders directly below a prefix, sorted.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let path = self.path("list", prefix)?;
+        let list = self.inner.list_with_delimiter(Some(&path)).await;
+        let list = list.map_err(|source| self.object("list", prefix, source))?;
+        let mut names: Vec<_> =
+            list.common_prefixes.iter().filter_map(|folder| Some(folder.filename()?.to_owned())).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes objects, many at once where the store can. One that is not there is no error.
+    ///
+    /// # Errors
+    /// Whatever the store says; what was removed before stays so.
+    pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        use futures::StreamExt as _;
+        let paths: Result<Vec<_>, _> = keys.iter().map(|key| self.path("delete", key)).collect();
+        let mut deleted = self.inner.delete_stream(futures::stream::iter(paths?).map(Ok).boxed());
+        while let Some(result) = deleted.next().await {
+            match result {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.object("delete", keys.first().map_or("", String::as_str), source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a folder from which the last object has gone, where there are folders. One that is not empty stays.
+    pub fn remove_empty_folder(&self, key: &str) {
+        if let Some(folder) = self.folder() {
+            let _ = std::fs::remove_dir(folder.join(key));
+        }
+    }
+
+    /// Shows that there is room for results: writes a few megabytes and removes them.
+    ///
+    /// # Errors
+    /// Why that much cannot be written.
+    pub async fn probe_room(&self) -> Result<(), StoreError> {
+        let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let key = format!(".fulltime-probe-{}-{nonce}", std::process::id());
+        let put = self.put_once(&key, vec![0; ROOM]).await;
+        let deleted = self.delete(std::slice::from_ref(&key)).await;
+        put?;
+        deleted
     }
 
     /// Shows that this place can be written and that a second create is refused. Leaves nothing behind.
@@ -429,7 +488,7 @@ impl Explain for StoreError {
                 "make it writable for this user, or choose another place"
             }
             (_, Some(K::NotFound)) => "check the path",
-            _ => "check the address, the network and the credentials in the environment",
+            _ => "check the address, the network, the credentials in the environment and this machine's clock",
         };
         Some(hint.to_owned())
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// First byte of every message.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// A message that is not of this version or not whole.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +214,9 @@ pub struct Hello {
     pub pid: u32,
     pub engine: EngineClass,
     pub lanes: Vec<LaneState>,
+    /// Tasks that are here, with their jobs, and on no lane yet: they are not lost.
+    #[serde(default)]
+    pub waiting: Vec<(String, Digest)>,
     pub draining: bool,
 }
 

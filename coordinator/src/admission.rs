@@ -21,10 +21,12 @@ use serde::de::DeserializeOwned;
 use crate::{
     campaign::Mandate,
     controls::Standing,
+    crash::Deed,
     ledger::{Admitted, Attempt, Limits},
     manifest::Manifest,
     matching::{Listed, match_list},
     planning::{JobFiles, Parts, PlanError},
+    usage,
     verdict::{fix, required},
 };
 
@@ -43,7 +45,7 @@ pub(crate) enum Admission {
 ///
 /// # Errors
 /// Everything that makes it impossible to run: stores that cannot be written, an archive without matches, …
-pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admission, PlanError> {
+pub(crate) async fn admit(state: &Store, id: &str, out: &str, mandate: &Mandate) -> Result<Admission, PlanError> {
     let out = Store::open(out)?;
     let job: Job = required(&out, "job", &keys::job::spec(id)).await?;
     let standing = Standing::read(&out, id).await?;
@@ -79,7 +81,8 @@ pub(crate) async fn admit(id: &str, out: &str, mandate: &Mandate) -> Result<Admi
         generation,
         band: standing.band.unwrap_or(job.priority),
         tenant: job.tenant.clone(),
-        limits: Limits { max_gpu_hours: job.max_gpu_hours, window: None },
+        limits: Limits { max_gpu_hours: job.max_gpu_hours, window: job.window.map(|window| (window.from, window.to)) },
+        spent: usage::of_job(state, job.tenant.as_deref(), id, standing.round).await?,
         paused: standing.paused,
         round: standing.round,
         attempts: attempts(&out, id).await?,
@@ -106,7 +109,7 @@ async fn fixed_match_list(job: &Job, out: &Store, store: &Store, mandate: &Manda
         size: object.size,
         etag: object.e_tag,
     });
-    fix(out, &key, match_list(job, listing.collect())?, mandate).await
+    fix(out, &key, match_list(job, listing.collect())?, mandate, Deed::List).await
 }
 
 /// Names of the objects below a folder of the job, without `.json`.

@@ -22,6 +22,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    crash::{self, Deed},
     epoch,
     leader::{Claim, Election, Lead, Next, Now, Seen, Sighting},
 };
@@ -222,7 +223,7 @@ impl Runner {
                 Next::Claim { claim, expected } => {
                     let entry = Entry { leader: self.name.clone(), claim };
                     let value = serde_json::to_vec(&entry).unwrap_or_default();
-                    let revision = self.bus.claim(expected, &value).await?;
+                    let revision = crash::around(Deed::Claim, self.bus.claim(expected, &value)).await?;
                     Ok(Seen::Claimed { claim, started, revision })
                 }
                 Next::Rank => Ok(match epoch::highest(&self.state).await {

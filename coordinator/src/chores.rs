@@ -130,6 +130,8 @@ async fn carry_out(action: &Action, files: &JobFiles) -> Result<Option<Input>, P
     Ok(Some(match action {
         // These go to the bus.
         Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } | Action::Discard { .. } => return Ok(None),
+        // The reign does these itself.
+        Action::Book(_) | Action::Notify { .. } => return Ok(None),
         Action::Check { work, object, .. } => {
             let exists = match object {
                 Object::Store(key) => files.store.exists(key).await?,

@@ -6,7 +6,13 @@ use fulltime_common::{
     wire::Band,
 };
 
-use crate::{campaign::Mandate, ledger::Decision, planning::PlanError, verdict::Stamped};
+use crate::{
+    campaign::Mandate,
+    crash::{self, Deed},
+    ledger::Decision,
+    planning::PlanError,
+    verdict::Stamped,
+};
 
 /// What all decisions about a job come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +87,8 @@ pub(crate) async fn put(job: &str, out: &str, decision: Decision, mandate: &Mand
     let mut seq = last.map_or(0, |last| last + 1);
     loop {
         mandate.check()?;
-        match out.put_json_once(&keys::job::control(job, seq), &Stamped::new(&decision, mandate)).await? {
+        let (key, stamped) = (keys::job::control(job, seq), Stamped::new(&decision, mandate));
+        match crash::around(Deed::Control, out.put_json_once(&key, &stamped)).await? {
             Put::Created => return Ok(()),
             Put::Existed => seq += 1,
         }

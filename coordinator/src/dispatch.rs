@@ -11,7 +11,11 @@ use fulltime_common::{
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::warn;
 
-use crate::{campaign::Mandate, ledger::JobId};
+use crate::{
+    campaign::Mandate,
+    crash::{self, Deed},
+    ledger::JobId,
+};
 
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -87,9 +91,15 @@ async fn persist(bus: &dyn Bus, mandate: &Mandate, item: &Outgoing) {
 
 async fn send(bus: &dyn Bus, item: &Outgoing) -> Result<(), QueueError> {
     match item {
-        Outgoing::Release(tasks) => bus.release(tasks).await,
-        Outgoing::Withdraw(job) => bus.withdraw(job).await,
-        Outgoing::Discard(job, work) => bus.discard(job, work).await,
-        Outgoing::Tell(control) => bus.control(control).await,
+        Outgoing::Release(tasks) => crash::around(Deed::Release, bus.release(tasks)).await,
+        Outgoing::Withdraw(job) => crash::around(Deed::Withdraw, bus.withdraw(job)).await,
+        Outgoing::Discard(job, work) => crash::around(Deed::Discard, bus.discard(job, work)).await,
+        Outgoing::Tell(control) => {
+            let deed = match control {
+                Control::Lead { .. } => Deed::Lead,
+                Control::Stop { .. } => Deed::Stop,
+            };
+            crash::around(deed, bus.control(control)).await
+        }
     }
 }

@@ -6,6 +6,8 @@ use fulltime_common::{
 };
 use serde::Serialize;
 
+use crate::crash::{self, Deed};
+
 /// `epoch/{n}`, for people.
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -28,8 +30,11 @@ pub(crate) async fn highest(state: &Store) -> Result<u64, StoreError> {
 /// Whatever the store says.
 pub(crate) async fn begin(state: &Store, leader: &str) -> Result<u64, StoreError> {
     let mut epoch = highest(state).await? + 1;
-    while state.put_json_once(&keys::state::epoch(epoch), &Entry { leader }).await? == Put::Existed {
-        epoch += 1;
-    }
-    Ok(epoch)
+    let begun = async {
+        while state.put_json_once(&keys::state::epoch(epoch), &Entry { leader }).await? == Put::Existed {
+            epoch += 1;
+        }
+        Ok::<_, StoreError>(epoch)
+    };
+    crash::around(Deed::Epoch, begun).await
 }

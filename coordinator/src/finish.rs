@@ -3,6 +3,7 @@
 use fulltime_common::{keys, plan::MatchList, store::to_json};
 
 use crate::{
+    crash::{self, Deed},
     ledger::{MatchOutcome, RunFigures},
     manifest::{Manifest, MatchRecord},
     planning::{JobFiles, PlanError},
@@ -35,7 +36,7 @@ impl JobFiles {
         let key = keys::job::manifest(job, self.generation);
         // Without an epoch, unlike other verdicts: equal work gives an equal manifest.
         self.mandate.check()?;
-        self.out.put_once(&key, to_json(&manifest)).await?;
+        crash::around(Deed::Manifest, self.out.put_once(&key, to_json(&manifest))).await?;
         Ok(self.out.url_of(&key))
     }
 
@@ -50,7 +51,7 @@ impl JobFiles {
             };
             report.add(&summary, picture.as_deref());
         }
-        self.out.put_once(&manifest.report, report.finish()).await?;
+        crash::around(Deed::Report, self.out.put_once(&manifest.report, report.finish())).await?;
         Ok(())
     }
 }

@@ -16,9 +16,12 @@ use fulltime_common::{
     digest::Digest,
     error::Disposition,
     keys,
+    plan::{MatchPlan, PlannedMatch, ShardSpec},
+    spec::Given,
     wire::{Band, Event, EventKind, Hello, JobFailure, JobState, Outcome, Pool, Task, TaskKind},
 };
 
+mod account;
 mod charges;
 mod decisions;
 mod entry;
@@ -33,16 +36,19 @@ mod tests;
 mod turns;
 mod vocabulary;
 mod watch;
+use account::Accounts;
 use charges::Judgement;
 use decisions::Parting;
 pub use entry::WorkId;
 use entry::{After, Charge, Entry, Live, Subscriber};
+use fixture::{Fixture, Reading};
 use fleet::Fleet;
 use job::{Job, TakenUp};
 pub use policy::Policy;
 use turns::Turns;
 pub use vocabulary::{
-    Action, Admitted, Attempt, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder, RunFigures,
+    Action, Admitted, Attempt, Booking, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder,
+    RunFigures,
 };
 
 /// Time since the coordinator started.
@@ -82,6 +88,7 @@ pub struct Ledger {
     fleet: Fleet,
     /// Of the day, as of the last tick that knew it.
     minute: Option<u16>,
+    accounts: Accounts,
     /// Some job waits for an engine class.
     engineless: bool,
     /// No release may have a number below this one.
@@ -98,6 +105,7 @@ impl Ledger {
             turns: Turns::new(policy.quantum),
             fleet: Fleet::new(policy.silence),
             minute: None,
+            accounts: Accounts::default(),
             engineless: false,
             least_release: 0,
             policy,
@@ -112,12 +120,14 @@ impl Ledger {
                 self.jobs.entry(id.clone()).or_insert_with(|| Job::new(id, now));
             }
             Input::Forget(id) => self.forget(&id, now, &mut actions),
+            Input::Spent { tenants, fresh } => self.spent(tenants, fresh),
             Input::Admit(id, admitted) => {
                 let minute = self.minute;
                 self.with(&id, |job| {
                     job.admit(*admitted, now, &mut actions);
                     minute.into_iter().for_each(|minute| job.look_at_the_clock(minute));
                 });
+                self.look_at_the_budget(&id, now, &mut actions);
             }
             Input::Past(id, past) => self.with(&id, |job| job.recall(*past, now)),
             Input::Refuse(id, failure) => self.with(&id, |job| job.end(JobState::Failed, Some(failure), now)),
@@ -137,7 +147,7 @@ impl Ledger {
                 self.with(&job, |job| job.summarised(at, figures, now, &mut actions));
             }
             Input::Finished { job, manifest } => self.with(&job, |job| job.finished(manifest, now)),
-            Input::Stuck { job, failure } => self.pause(&job, failure, now, &mut actions),
+            Input::Stuck { job, failure } => self.pause_unfit(&job, failure, now, &mut actions),
             Input::Decide(id, decision) => self.decided_by_people(&id, decision, now, &mut actions),
             Input::Recorded { job, attempt } => self.recorded(&job, *attempt, now, &mut actions),
             Input::Checked { work, exists } => self.checked(&work, exists, now, &mut actions),
@@ -349,9 +359,18 @@ impl Ledger {
             } else {
                 self.with(&id, |job| job.decided(place, verdict, now, actions));
             }
-            if let Some(failure) = self.jobs.get(&id).and_then(Job::over_budget) {
-                self.pause(&id, failure, now, actions);
-            }
+            self.look_at_the_budget(&id, now, actions);
+        }
+    }
+
+    fn look_at_the_budget(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
+        if let Some(failure) = self.jobs.get(id).and_then(Job::over_budget) {
+            self.pause(id, failure, now, actions);
+        }
+        // Asked after every shard.
+        if !self.policy.quotas.is_empty() {
+            let over = self.is_over_quota(id);
+            self.with(id, |job| job.over_quota = over);
         }
     }
 
@@ -383,7 +402,7 @@ impl Ledger {
             After::Trouble(failure) => self.trouble(&work, &failure, now, actions),
             After::PauseJob(failure) => {
                 for id in self.subscribers(&work) {
-                    self.pause(&id, failure.clone(), now, actions);
+                    self.pause_unfit(&id, failure.clone(), now, actions);
                 }
             }
         }
@@ -437,14 +456,33 @@ impl Ledger {
     }
 
     fn hello(&mut self, hello: Hello, now: Now) {
-        for lane in &hello.lanes {
-            let (Some(digest), Some(job)) = (lane.task, &lane.job) else { continue };
+        let running = hello.lanes.iter().filter_map(|lane| Some((lane.job.as_ref()?, lane.task?)));
+        let waiting = hello.waiting.iter().map(|(job, digest)| (job, *digest));
+        for (job, digest) in running.chain(waiting) {
             if let Some(entry) = self.work_of(job, digest).and_then(|work| self.work.get_mut(&work)) {
                 entry.sign_of_life(now);
             }
         }
         self.fleet.hear(hello, now);
     }
+}
+
+/// Names the result of a whole match, should no shard of this plan be given up: what [`Action::FindReduced`] asks for.
+#[must_use]
+pub fn whole_result(
+    plan: &MatchPlan,
+    splits: &BTreeMap<Digest, Vec<ShardSpec>>,
+    archive: &str,
+    reduce: Digest,
+    given: &Given,
+) -> Digest {
+    let recordings = plan.recordings.iter().map(|recording| recording.placement.clone()).collect();
+    let mut fixture = Fixture::new(PlannedMatch { id: plan.id.clone(), recordings }, 0);
+    fixture.open(archive);
+    fixture.load(plan, splits);
+    // Neither job nor generation is part of the name.
+    let reading = Reading { generation: GENERATION, pipeline: plan.pipeline, reduce, given };
+    fixture.inputs("", reading, true).digest()
 }
 
 /// How a unit of work ended.

@@ -1,8 +1,9 @@
 //! What a coordinator is started with: flags over environment over defaults.
 
 use std::{
+    str::FromStr,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fulltime_common::{
@@ -30,9 +31,38 @@ pub struct Options {
     /// all coordinators of a bus.
     #[arg(long, env = "FULLTIME_LEADER_LEASE", value_name = "TIME", default_value_t = Leadership::default().lease.into())]
     pub leader_lease: humantime::Duration,
+    /// Lane hours that a tenant's jobs may use in a calendar month (UTC), such as blue=500; repeated or with commas. A
+    /// tenant without a quota has no limit. The same for all coordinators of a bus.
+    #[arg(long = "quota", env = "FULLTIME_QUOTAS", value_name = "TENANT=HOURS", value_delimiter = ',')]
+    pub quotas: Vec<Quota>,
     /// No other coordinator is ever started on this bus: leads at once where nobody has led.
     #[arg(long)]
     pub alone: bool,
+}
+
+/// What a tenant may use in a month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    tenant: String,
+    most: Duration,
+}
+
+/// Not a quota.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a quota: write a tenant and hours, such as `blue=500`")]
+pub struct NotAQuota(String);
+
+impl FromStr for Quota {
+    type Err = NotAQuota;
+
+    fn from_str(text: &str) -> Result<Self, NotAQuota> {
+        let quota = text.rsplit_once('=').and_then(|(tenant, hours)| {
+            let hours = hours.trim().parse::<f64>().ok().filter(|hours| (0.0..=1e9).contains(hours))?;
+            let tenant = Some(tenant.trim().to_owned()).filter(|tenant| !tenant.is_empty())?;
+            Some(Self { tenant, most: Duration::from_secs_f64(hours * 3600.0) })
+        });
+        quota.ok_or_else(|| NotAQuota(text.to_owned()))
+    }
 }
 
 impl Options {
@@ -45,8 +75,31 @@ impl Options {
         let lease = self.lease.into();
         let bus = JetStream::connect_with_lease(&self.nats, lease).await?;
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let policy = Policy { first_release: clock.as_secs() as u32, ..Policy::new(lease) };
+        let quotas = self.quotas.iter().map(|quota| (quota.tenant.as_str().into(), quota.most)).collect();
+        let policy = Policy { first_release: clock.as_secs() as u32, quotas, ..Policy::new(lease) };
         let leadership = Leadership { lease: self.leader_lease.into(), alone: self.alone };
         Ok(Service::new(Arc::new(bus), state, policy).with_leadership(leadership))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn quotas_are_tenants_and_hours() {
+        let parse = |more: &[&str]| {
+            let args = ["fulltime-coordinator", "--state", "s"].into_iter().chain(more.iter().copied());
+            Options::try_parse_from(args).map(|options| options.quotas)
+        };
+        let quotas = parse(&["--quota", "blue=500,red team=1.5", "--quota", "a=b=0"]).unwrap();
+        let hours = |hours: f64| Duration::from_secs_f64(hours * 3600.0);
+        let quota = |tenant: &str, most| Quota { tenant: tenant.into(), most };
+        assert_eq!(quotas, [quota("blue", hours(500.0)), quota("red team", hours(1.5)), quota("a=b", hours(0.0))]);
+        for bad in ["blue", "blue=", "=5", "blue=-1", "blue=nan", "blue=lots"] {
+            assert!(parse(&["--quota", bad]).unwrap_err().to_string().contains("is not a quota"), "{bad}");
+        }
     }
 }

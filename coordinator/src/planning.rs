@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     campaign::{Deposed, Mandate},
+    crash::{self, Deed},
     cut::{Cutting, cut, halves},
     ledger::{Attempt, Figures, PlanOrder},
     manifest::{Quarantined, given_up},
@@ -169,7 +170,7 @@ impl JobFiles {
         }
         let key = keys::job::plan(&self.job.id, id, *revision, self.generation);
         let plan = MatchPlan { id: id.clone(), engine: engine.clone(), pipeline: *pipeline, recordings: planned };
-        let plan = fix(&self.out, &key, plan, &self.mandate).await?;
+        let plan = fix(&self.out, &key, plan, &self.mandate, Deed::Plan).await?;
         if plan.recordings.iter().map(|r| &r.placement).ne(recordings.iter().map(|(placement, ..)| placement)) {
             return Err(PlanError::OtherPlan { url: self.out.url_of(&key) });
         }
@@ -203,7 +204,7 @@ impl JobFiles {
     /// Whatever the store says.
     pub async fn freeze(&self, inputs: &ReduceInputs) -> Result<ReduceInputs, PlanError> {
         let key = keys::job::inputs(&self.job.id, &inputs.id, self.generation);
-        fix(&self.out, &key, inputs.clone(), &self.mandate).await
+        fix(&self.out, &key, inputs.clone(), &self.mandate, Deed::Inputs).await
     }
 
     /// Halves a shard by whole intervals, once and for all; one part if it cannot be cut.
@@ -214,7 +215,7 @@ impl JobFiles {
         let index = self.index(&shard.index).await?;
         let parts = Parts { parts: halves(&index, shard) };
         let key = keys::job::split(&self.job.id, &shard.digest());
-        Ok(fix(&self.out, &key, parts, &self.mandate).await?.parts)
+        Ok(fix(&self.out, &key, parts, &self.mandate, Deed::Split).await?.parts)
     }
 
     /// Looks at a match's recordings anew, because one of them is no longer what was planned, and fixes what they are as
@@ -235,7 +236,8 @@ impl JobFiles {
                 (recording.size, recording.etag) = (there.size, etag);
             }
         }
-        fix(&self.out, &keys::job::revision(&self.job.id, id, revision), planned, &self.mandate).await
+        let key = keys::job::revision(&self.job.id, id, revision);
+        fix(&self.out, &key, planned, &self.mandate, Deed::Revision).await
     }
 
     /// Keeps a failed attempt. Should another leader have used its number, it gets the next one.
@@ -247,7 +249,9 @@ impl JobFiles {
         loop {
             self.mandate.check()?;
             let key = keys::job::attempt(&self.job.id, &attempt.digest, attempt.number);
-            if self.out.put_json_once(&key, &Stamped::new(&attempt, &self.mandate)).await? == Put::Created {
+            let stamped = Stamped::new(&attempt, &self.mandate);
+            let put = crash::around(Deed::Attempt, self.out.put_json_once(&key, &stamped));
+            if put.await? == Put::Created {
                 return Ok(attempt);
             }
             let there: Attempt = required(&self.out, "attempt", &key).await?;
@@ -288,7 +292,8 @@ impl JobFiles {
     pub async fn quarantine(&self, name: &str, record: &Quarantined) -> Result<(), PlanError> {
         self.mandate.check()?;
         let key = keys::job::quarantine(&self.job.id, &format!("{name}-{}", self.generation));
-        self.out.put_json_once(&key, &Stamped::new(record, &self.mandate)).await?;
+        let stamped = Stamped::new(record, &self.mandate);
+        crash::around(Deed::Quarantine, self.out.put_json_once(&key, &stamped)).await?;
         Ok(())
     }
 }

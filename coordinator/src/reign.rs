@@ -37,7 +37,10 @@ use crate::{
     webhook,
 };
 
+mod keeping;
 mod requests;
+
+use keeping::Keeping;
 
 /// How often the registry is looked at for jobs of which no request told.
 const POLL: Duration = Duration::from_secs(3);
@@ -60,13 +63,15 @@ pub(crate) enum Ended {
 enum Message {
     Ledger(Input),
     Asked(Asked),
-    /// Entries of the registry that were not known.
-    Registered(Vec<Registered>),
+    /// Entries of the registry that were not known, and known jobs that have none any more.
+    Registry(Vec<Registered>, Vec<JobId>),
     /// The entry that a request spoke of.
     Submitted(Option<Registered>, Asked),
     Admitted(JobId, Arc<JobFiles>, Box<Admitted>),
     /// The store of an announced job was away.
     Unread(JobId),
+    /// The stores of a job that wanted room can be written again.
+    Room(JobId),
     /// A decision is durable, or could not be made so; somebody may wait for the answer.
     Decided(JobId, Decision, Result<(), PlanError>, Option<Asked>),
 }
@@ -91,6 +96,8 @@ pub(crate) struct Reign {
     files: BTreeMap<JobId, Arc<JobFiles>>,
     /// Output URL of every registered job.
     outs: BTreeMap<JobId, String>,
+    /// Jobs about which something was decided while they were being read: what was read may not know of it.
+    overtaken: BTreeSet<JobId>,
     notices: JoinSet<()>,
     /// One decision after the other becomes durable, in the order in which the ledger hears of them.
     deciding: Arc<Mutex<()>>,
@@ -100,6 +107,7 @@ pub(crate) struct Reign {
     beat: Duration,
     stall: Duration,
     rebuild: bool,
+    keeping: Keeping,
 }
 
 impl Reign {
@@ -131,6 +139,7 @@ impl Reign {
             _listeners: JoinSet::new(),
             files: BTreeMap::new(),
             outs: BTreeMap::new(),
+            overtaken: BTreeSet::new(),
             notices: JoinSet::new(),
             deciding: Arc::default(),
             started: Instant::now(),
@@ -138,9 +147,10 @@ impl Reign {
             mandate,
             stall: leadership.lease / 2,
             rebuild: false,
+            keeping: Keeping::default(),
         };
         reign.proclaim();
-        let registered = unknown_jobs(&reign.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)?;
+        let (registered, _) = registry(&reign.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)?;
         registered.iter().for_each(|registered| reign.take_up(registered));
         // Who asks now is answered by a ledger that knows all jobs.
         let requests = bus.requests().await?;
@@ -162,7 +172,10 @@ impl Reign {
                 // A lost lead is seen before anything else is.
                 biased;
                 () = &mut lost => return Ok(Ended::Deposed),
-                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                () = shutdown.cancelled() => {
+                    self.close_books().await;
+                    return Ok(Ended::Shutdown);
+                }
                 _ = ticks.tick() => tick = true,
                 Some(message) = self.answers.recv() => batch.push(message),
                 Some(message) = self.heard.recv() => batch.push(message),
@@ -182,6 +195,7 @@ impl Reign {
                 self.handle(message).await;
             }
             if self.rebuild {
+                self.close_books().await;
                 return Ok(Ended::Rebuild);
             }
             if tick {
@@ -189,6 +203,8 @@ impl Reign {
                 self.feed(Input::Tick { minute: minute_of_the_day() });
                 let ledger = &self.ledger;
                 self.files.retain(|job, _| ledger.state(job).is_some_and(|state| !is_closed(state)));
+                self.look_at_the_calendar();
+                self.look_for_room();
                 if polled.elapsed() >= POLL {
                     polled = Instant::now();
                     self.poll();
@@ -230,8 +246,16 @@ impl Reign {
                 over.into_iter().for_each(|job| self.notify(&job));
             }
             Message::Asked(asked) => self.asked(asked).await,
-            Message::Registered(found) => found.iter().for_each(|registered| self.take_up(registered)),
+            Message::Registry(found, gone) => {
+                gone.iter().for_each(|job| self.let_go(job));
+                found.iter().for_each(|registered| self.take_up(registered));
+            }
             Message::Submitted(registered, asked) => self.submitted(registered, asked).await,
+            Message::Admitted(job, ..) if self.overtaken.remove(&job) => {
+                if let Some(out) = self.outs.get(&job).cloned() {
+                    self.admit(job, out);
+                }
+            }
             Message::Admitted(job, files, admitted) => {
                 self.files.insert(job.clone(), files);
                 self.feed(Input::Admit(job, admitted));
@@ -242,6 +266,7 @@ impl Reign {
                     self.admit(job, out);
                 }
             }
+            Message::Room(job) => self.go_on(job),
             Message::Decided(job, decision, put, asked) => self.decided(job, decision, put, asked).await,
         }
     }
@@ -258,11 +283,20 @@ impl Reign {
         self.admit(job, registered.out.clone());
     }
 
+    /// A job that is over and was deleted since.
+    fn let_go(&mut self, job: &JobId) {
+        if self.ledger.state(job).is_some_and(is_closed) {
+            info!(%job, "the job was deleted");
+            self.outs.remove(job);
+            self.feed(Input::Forget(job.clone()));
+        }
+    }
+
     /// Reads an announced job's objects.
     fn admit(&mut self, job: JobId, out: String) {
-        let mandate = self.mandate.clone();
+        let (state, mandate) = (self.state.clone(), self.mandate.clone());
         self.chores.step(async move {
-            let read = persist(&job, || admission::admit(&job, &out, &mandate)).await;
+            let read = persist(&job, || admission::admit(&state, &job, &out, &mandate)).await;
             Some(match read {
                 Ok(Admission::Run(files, admitted)) => Message::Admitted(job, files, admitted),
                 Ok(Admission::Finished(manifest, url)) => {
@@ -280,11 +314,11 @@ impl Reign {
         });
     }
 
-    /// Tells the job's webhook, if it has one, that the job is over.
+    /// Tells the job's webhook, if it has one, that the job is over or paused.
     fn notify(&mut self, job: &JobId) {
         let status = self.ledger.status(Some(job), self.started.elapsed()).pop();
         let url = self.files.get(job).and_then(|files| files.job.webhook.clone());
-        if let (Some(url), Some(status)) = (url, status.filter(|status| is_closed(status.state))) {
+        if let (Some(url), Some(status)) = (url, status.filter(|status| status.state.is_over())) {
             // Not among the chores: a slow webhook must not take a place from them.
             self.notices.spawn(async move { webhook::post(&url, &status.into()).await });
         }
@@ -293,9 +327,10 @@ impl Reign {
     fn poll(&mut self) {
         let (state, known) = (self.state.clone(), self.outs.keys().cloned().collect());
         self.chores.step(async move {
-            let found = unknown_jobs(&state, &known).await;
-            let found = found.inspect_err(|error| warn!(%error, "could not read the registry")).unwrap_or_default();
-            (!found.is_empty()).then_some(Message::Registered(found))
+            let looked = registry(&state, &known).await;
+            let looked = looked.inspect_err(|error| warn!(%error, "could not read the registry"));
+            let (found, gone) = looked.unwrap_or_default();
+            (!found.is_empty() || !gone.is_empty()).then_some(Message::Registry(found, gone))
         });
     }
 
@@ -321,6 +356,11 @@ impl Reign {
                 for (job, work) in work {
                     self.dispatch.send(Outgoing::Discard(job.into(), work));
                 }
+            }
+            Action::Book(booking) => self.book(booking),
+            Action::Notify { job } => {
+                info!(%job, "the job has paused by itself");
+                self.notify(&job);
             }
             Action::Check { ref job, .. }
             | Action::Open { ref job, .. }
@@ -352,12 +392,13 @@ fn minute_of_the_day() -> Option<u16> {
     u16::try_from(minutes % (24 * 60)).ok()
 }
 
-async fn unknown_jobs(state: &Store, known: &BTreeSet<JobId>) -> Result<Vec<Registered>, StoreError> {
-    let mut jobs = Vec::new();
+/// The registry's entries that are not known, and which known jobs have none.
+async fn registry(state: &Store, known: &BTreeSet<JobId>) -> Result<(Vec<Registered>, Vec<JobId>), StoreError> {
+    let (mut jobs, mut gone) = (Vec::new(), known.clone());
     for object in state.list(Some(keys::state::REGISTRY)).await? {
         let key = object.location.as_ref();
         let job = key.rsplit('/').next().and_then(|name| name.strip_suffix(".json"));
-        if job.is_none_or(|job| known.contains(job)) {
+        if job.is_none_or(|job| gone.remove(job)) {
             continue;
         }
         match state.get_json::<Registered>(key).await {
@@ -366,7 +407,7 @@ async fn unknown_jobs(state: &Store, known: &BTreeSet<JobId>) -> Result<Vec<Regi
         }
     }
     jobs.sort_by(|a, b| a.job.cmp(&b.job));
-    Ok(jobs)
+    Ok((jobs, gone.into_iter().collect()))
 }
 
 type OpenStream<T> = for<'a> fn(&'a dyn Bus) -> BoxFuture<'a, Result<BoxStream<'static, T>, QueueError>>;

@@ -10,6 +10,7 @@ use fulltime_common::{
 
 use crate::{ledger::RunFigures, manifest::Manifest};
 
+mod people;
 mod text;
 
 use text::{Esc, base64, count, counted, duration};
@@ -248,7 +249,9 @@ fn card(out: &mut String, summary: &MatchSummary, picture: Option<&[u8]>) -> fmt
     for recording in &summary.recordings {
         row(out, recording, most)?;
     }
-    writeln!(out, "</tbody></table></div>\n</div>\n</article>")
+    writeln!(out, "</tbody></table></div>")?;
+    people::people(out, &summary.people)?;
+    writeln!(out, "</div>\n</article>")
 }
 
 fn row(out: &mut String, recording: &RecordingSummary, most: f64) -> fmt::Result {

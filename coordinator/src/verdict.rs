@@ -4,7 +4,11 @@
 use fulltime_common::store::{Put, Store};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{campaign::Mandate, planning::PlanError};
+use crate::{
+    campaign::Mandate,
+    crash::{self, Deed},
+    planning::PlanError,
+};
 
 /// A value and the epoch in which it was decided.
 #[derive(Debug, Serialize)]
@@ -26,9 +30,10 @@ pub(crate) async fn fix<T: Serialize + DeserializeOwned>(
     key: &str,
     value: T,
     mandate: &Mandate,
+    deed: Deed,
 ) -> Result<T, PlanError> {
     mandate.check()?;
-    match store.put_json_once(key, &Stamped::new(&value, mandate)).await? {
+    match crash::around(deed, store.put_json_once(key, &Stamped::new(&value, mandate))).await? {
         Put::Created => Ok(value),
         Put::Existed => required(store, "object", key).await,
     }

@@ -52,6 +52,12 @@ impl Part {
         self.stopped = false;
     }
 
+    /// Sets or unsets a variable for the next start.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
     /// Whether its process lives (stopped ones do).
     pub fn runs(&mut self) -> bool {
         if let Some(child) = &mut self.child
@@ -114,8 +120,14 @@ pub struct Shape {
     /// Virtual time that the sim engine takes for a picture.
     pub sim_item: Duration,
     pub lease: Duration,
+    /// After so long without progress a lane counts as stalled.
+    pub stall: Duration,
     /// Gives every coordinator and worker a wall clock of its own; see [`Cluster::clock`].
     pub clocks: bool,
+    /// `{recording}#{interval}`: an interval that kills whatever decodes it, as a bad file might.
+    pub poison: Option<String>,
+    /// How long a coordinator leads without being heard of.
+    pub leader_lease: Duration,
     /// Puts the output on a file system of its own with so many megabytes, where this process may mount one.
     pub small_disk: Option<u32>,
     /// Puts a proxy between every part and the servers it uses; see [`Cluster::network`].
@@ -126,9 +138,20 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        let (sim_item, lease) = (Duration::from_millis(10), Duration::from_secs(2));
-        let (clocks, small_disk, network, bucket) = (false, None, false, None);
-        Self { coordinators: 2, workers: 3, lanes: 1, sim_item, lease, clocks, small_disk, network, bucket }
+        Self {
+            coordinators: 2,
+            workers: 3,
+            lanes: 1,
+            sim_item: Duration::from_millis(10),
+            lease: Duration::from_secs(2),
+            stall: Duration::from_secs(5),
+            leader_lease: Duration::from_secs(3),
+            clocks: false,
+            poison: None,
+            small_disk: None,
+            network: false,
+            bucket: None,
+        }
     }
 }
 
@@ -180,7 +203,8 @@ impl Cluster {
         }
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        let lease = humantime::format_duration(shape.lease).to_string();
+        let times = [shape.lease, shape.leader_lease, shape.stall];
+        let [lease, leader_lease, stall] = times.map(|time| humantime::format_duration(time).to_string());
 
         let program = fulltime_common::process::nats_server().expect("nats-server: run `cargo xtask setup`");
         let port_text = port.to_string();
@@ -200,7 +224,7 @@ impl Cluster {
             let name = format!("coordinator-{n}");
             let (nats, env) = reach(&name);
             let state = place(shape.bucket.as_ref(), dir, "state");
-            let args = ["--nats", &nats, "--state", &state, "--lease", &lease];
+            let args = ["--nats", &nats, "--state", &state, "--lease", &lease, "--leader-lease", &leader_lease];
             coordinators.push(Part::new(&name, &binary("fulltime-coordinator"), &args, &logs).with_env(env));
         }
         let mut workers = Vec::new();
@@ -209,9 +233,11 @@ impl Cluster {
             let (nats, env) = reach(&name);
             let (lanes, cache) = (shape.lanes.to_string(), text(&dir.join("cache").join(&name)));
             let mut args = vec!["--nats", &nats, "--name", &name, "--lanes", &lanes, "--lease", &lease];
-            args.extend(["--engine", "sim", "--cache", &cache, "--stall", "5s"]);
+            args.extend(["--engine", "sim", "--cache", &cache, "--stall", &stall]);
             let sim = format!("item-ms={}", shape.sim_item.as_millis());
             args.extend(["--sim", &sim]);
+            let mut env = env;
+            env.extend(shape.poison.iter().map(|poison| ("FULLTIME_POISON".to_owned(), poison.clone())));
             workers.push(Part::new(&name, &binary("fulltime-worker"), &args, &logs).with_env(env));
         }
         let small_disk = shape.small_disk.and_then(|size| SmallDisk::mount(&dir.join("out"), size));
@@ -254,6 +280,11 @@ impl Cluster {
     }
 
     #[must_use]
+    pub fn has_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    #[must_use]
     pub fn nats(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -265,6 +296,28 @@ impl Cluster {
             assert!(self.broker.runs(), "the broker ended at start:\n{}", self.broker.log());
             std::thread::yield_now();
         }
+    }
+
+    /// Kills the broker, does something to its files, and starts it again.
+    pub fn hurt_broker(&mut self, harm: impl FnOnce(&Path)) {
+        self.broker.kill();
+        harm(&self.broker_files);
+        fs::create_dir_all(&self.broker_files).expect("make a folder");
+        self.start_broker();
+    }
+
+    /// Runs a command about a job; its last line as JSON.
+    #[must_use]
+    pub fn ask(&self, args: &[&str]) -> serde_json::Value {
+        let nats = self.nats();
+        let args: Vec<&str> = args.iter().copied().chain(["--json", "--nats", &nats]).collect();
+        crate::fulltime(&args).with_code(0).json()
+    }
+
+    /// The state of a job, as a coordinator has it.
+    #[must_use]
+    pub fn state(&self, job: &str) -> String {
+        self.ask(&["status", job])["jobs"][0]["state"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Hands a job in and returns its id. The archive is a folder or a URL.

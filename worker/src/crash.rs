@@ -1,18 +1,12 @@
-//! Crash points by name: `FULLTIME_CRASH_AT=after-tables` (or `after-tables:3` for the third time) ends this process
-//! abruptly where the code says [`point`]; `FULLTIME_POISON=b.mp4#2` ends it whenever it decodes that interval of that
-//! recording, as a file that kills its decoder would. Crash tests set them; without the variables a point is one load.
+//! Crash points of the worker (see `fulltime_common::crash`), and `FULLTIME_POISON=b.mp4#2`, which ends a process whenever
+//! it decodes that interval of that recording, as a file that kills its decoder would.
 //!
 //! Points of the lane end its process, those of the delivery (from `before-event` on) the whole worker.
 
-use std::{
-    process::Command,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::OnceLock;
 
-const CRASH_AT: &str = "FULLTIME_CRASH_AT";
+use fulltime_common::crash;
+
 const POISON: &str = "FULLTIME_POISON";
 
 /// Where a process can be made to die.
@@ -81,22 +75,10 @@ impl Point {
     }
 }
 
-static ARMED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
 static POISONED: OnceLock<Option<(String, u32)>> = OnceLock::new();
 
 pub fn point(point: Point) {
-    let armed = ARMED.get_or_init(|| {
-        let text = std::env::var(CRASH_AT).ok()?;
-        let (name, times) = text.split_once(':').unwrap_or((&text, "1"));
-        Some((name.to_owned(), AtomicU64::new(times.parse().ok()?)))
-    });
-    if let Some((armed, left)) = armed
-        && armed == point.name()
-        && left.fetch_sub(1, Ordering::Relaxed) == 1
-    {
-        tracing::error!(point = point.name(), "crash point reached");
-        std::process::abort();
-    }
+    crash::reached(point.name());
 }
 
 /// The decoder is about to see this interval.
@@ -113,10 +95,4 @@ pub fn decoding(recording: &str, interval: u32) {
         tracing::error!(recording, interval, "poisoned interval reached");
         std::process::abort();
     }
-}
-
-/// A process that takes the place of one that died does not die of the same crash point. (A poisoned interval kills
-/// whoever decodes it.)
-pub fn disarm(command: &mut Command) {
-    command.env_remove(CRASH_AT);
 }

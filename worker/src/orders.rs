@@ -32,10 +32,13 @@ pub enum Admission {
 }
 
 impl Orders {
-    /// Whether the control counts.
+    /// Whether it concerns anybody who runs: who leads does not, and is said every second.
     pub fn obey(&mut self, control: Control) -> bool {
         match control {
-            Control::Lead { epoch } => self.hear(epoch),
+            Control::Lead { epoch } => {
+                self.hear(epoch);
+                false
+            }
             Control::Stop { epoch, work } => {
                 let counts = self.hear(epoch);
                 if counts {
@@ -112,7 +115,7 @@ mod tests {
         let stop = |epoch| Control::Stop { epoch, work: vec![(task("a", 1, 3).digest, 1)] };
         assert!(!orders.obey(stop(2)));
         assert!(!orders.unwanted(&task("a", 1, 3)));
-        assert!(orders.obey(Control::Lead { epoch: 4 }));
+        orders.obey(Control::Lead { epoch: 4 });
         assert_eq!(orders.admit(&task("a", 1, 3), "w2"), Admission::Void);
         assert!(orders.obey(stop(4)));
         assert!(orders.unwanted(&task("a", 1, 4)));

@@ -65,9 +65,15 @@ impl Pace {
         }
     }
 
-    /// How often to look: often enough that a beat just before the end of a lease is still in time.
+    /// How often to look while a beat is awaited: often enough that one just before the end of a lease is still in time.
     pub fn tick(&self) -> Duration {
         (self.lease / 10).min(self.stall / 8).max(Duration::from_millis(5))
+    }
+
+    /// How long to wait until the next look: there is nothing to renew before a third of the lease is over.
+    pub fn pause(&self, now: Instant, renewed: Instant) -> Duration {
+        let tick = self.tick();
+        (renewed + self.lease / 3).saturating_duration_since(now).min(self.stall / 8).max(tick)
     }
 }
 
@@ -94,6 +100,18 @@ mod tests {
         assert_eq!(PACE.due(late, start, start, true), Due::End);
         assert_eq!(PACE.due(late, start, start, false), Due::Nothing);
         assert_eq!(PACE.due(late, start, late, true), Due::Renewal);
+    }
+
+    #[test]
+    fn nobody_looks_before_there_can_be_anything_to_renew() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(PACE.pause(at(0), start), Duration::from_secs(3));
+        assert_eq!(PACE.pause(at(2_000), start), Duration::from_secs(1));
+        assert_eq!(PACE.pause(at(2_990), start), PACE.tick(), "a beat is awaited");
+        assert_eq!(PACE.pause(at(8_000), start), PACE.tick());
+        let impatient = Pace { stall: Duration::from_secs(8), ..PACE };
+        assert_eq!(impatient.pause(at(0), start), Duration::from_secs(1), "a stall is seen in time");
     }
 
     #[test]

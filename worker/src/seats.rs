@@ -1,11 +1,14 @@
-//! Which lane runs what, for the heartbeat.
+//! Which lane runs what, and what waits for one, for the heartbeat.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use fulltime_common::wire::{LaneState, Task};
+use fulltime_common::{
+    Digest,
+    wire::{LaneState, Task},
+};
 
 use crate::{
     attempt::{Phase, Watcher},
@@ -28,6 +31,9 @@ struct Plan {
     free: BTreeSet<usize>,
     /// Frames since the start, by lane.
     totals: BTreeMap<usize, u64>,
+    /// Tasks that are here and on no lane yet, by the order in which they came.
+    waiting: BTreeMap<u64, (String, Digest)>,
+    came: u64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -50,8 +56,26 @@ impl Seats {
         (0..seats).map(state).collect()
     }
 
-    fn take(&self, state: LaneState) -> usize {
+    /// Tasks on no lane yet, with their jobs.
+    pub fn waiting(&self) -> Vec<(String, Digest)> {
+        locked(&self.plan).waiting.values().cloned().collect()
+    }
+
+    fn wait(&self, task: &Task) -> u64 {
         let mut plan = locked(&self.plan);
+        plan.came += 1;
+        let number = plan.came;
+        plan.waiting.insert(number, (task.job.clone(), task.digest));
+        number
+    }
+
+    fn wait_no_more(&self, number: u64) {
+        locked(&self.plan).waiting.remove(&number);
+    }
+
+    fn take(&self, number: u64, state: LaneState) -> usize {
+        let mut plan = locked(&self.plan);
+        plan.waiting.remove(&number);
         let seat = plan.free.pop_first().unwrap_or(plan.taken.len());
         plan.taken.insert(seat, state);
         seat
@@ -72,25 +96,27 @@ impl Seats {
     }
 }
 
-/// One task's seat, taken when it begins to run and left when this is dropped.
+/// One task's seat, taken when it begins to run and left when this is dropped. Until then it waits for one.
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
+    number: u64,
     task: LaneState,
     at: Mutex<Option<usize>>,
 }
 
 impl Seat {
     pub fn of(seats: &Arc<Seats>, task: &Task) -> Self {
+        let number = seats.wait(task);
         let task = LaneState { task: Some(task.digest), job: Some(task.job.clone()), ..LaneState::default() };
-        Self { seats: Arc::clone(seats), task, at: Mutex::default() }
+        Self { seats: Arc::clone(seats), number, task, at: Mutex::default() }
     }
 }
 
 impl Watcher for Seat {
     fn phase(&self, phase: Phase) {
         if phase.holds_lane() {
-            locked(&self.at).get_or_insert_with(|| self.seats.take(self.task.clone()));
+            locked(&self.at).get_or_insert_with(|| self.seats.take(self.number, self.task.clone()));
         }
     }
 
@@ -106,18 +132,16 @@ impl Watcher for Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(seat) = locked(&self.at).take() {
-            self.seats.leave(seat);
+        match locked(&self.at).take() {
+            Some(seat) => self.seats.leave(seat),
+            None => self.seats.wait_no_more(self.number),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fulltime_common::{
-        Digest,
-        wire::{Band, TaskKind},
-    };
+    use fulltime_common::wire::{Band, TaskKind};
 
     use super::*;
 
@@ -150,9 +174,13 @@ mod tests {
         let seats = Arc::new(Seats::new(2));
         let (first, second) = (seat(&seats, "a"), seat(&seats, "b"));
         first.phase(Phase::Waiting);
+        let waiting = |seats: &Seats| seats.waiting().into_iter().map(|(job, _)| job).collect::<Vec<_>>();
+        assert_eq!(waiting(&seats), ["a", "b"]);
         assert!(seats.states().iter().all(|lane| lane.task.is_none()), "waiting takes no lane");
         first.phase(Phase::Running);
         second.phase(Phase::Running);
+        drop(seat(&seats, "given back"));
+        assert!(waiting(&seats).is_empty());
         first.beat(5);
         second.beat(7);
         let jobs = |seats: &Seats| seats.states().into_iter().map(|lane| (lane.job, lane.frames)).collect::<Vec<_>>();

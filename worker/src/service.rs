@@ -217,6 +217,7 @@ impl Shared {
             pid: std::process::id(),
             engine: self.class.clone(),
             lanes: self.seats.states(),
+            waiting: self.seats.waiting(),
             draining: self.drain.is_cancelled(),
         };
         if let Err(error) = self.bus.hello(&hello).await {

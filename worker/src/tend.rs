@@ -105,7 +105,7 @@ impl Shared {
                 }
                 Due::End => return self.stalled(&delivery.task, attempt.phase()),
             }
-            tokio::time::sleep(self.pace.tick()).await;
+            tokio::time::sleep(self.pace.pause(Instant::now(), renewed)).await;
         }
     }
 

@@ -194,7 +194,21 @@ fn check_settings(file: &PipelineFile, manifest: &Manifest) -> Result<(), Fault>
     within(&["track", "lost_seconds"], file.track.lost_seconds, 0.0, 3600.0)?;
     within(&["track", "link_seconds"], file.track.link_seconds, 0.0, 3600.0)?;
     within(&["track", "fill_seconds"], file.track.fill_seconds, 0.0, 3600.0)?;
-    within(&["track", "min_seconds"], file.track.min_seconds, 0.0, 3600.0)
+    within(&["track", "min_seconds"], file.track.min_seconds, 0.0, 3600.0)?;
+    let identify = &file.identify;
+    within(&["identify", "look_zero"], identify.look_zero, -1.0, 1.0)?;
+    within(&["identify", "look_slope"], identify.look_slope, 0.0, 1000.0)?;
+    within(&["identify", "look_floor"], identify.look_floor, -100.0, 0.0)?;
+    within(&["identify", "look_most"], identify.look_most, 0.0, 100.0)?;
+    within(&["identify", "number_weight"], identify.number_weight, 0.0, 1.0)?;
+    within(&["identify", "number_floor"], identify.number_floor, -100.0, 0.0)?;
+    within(&["identify", "number_sure"], identify.number_sure, 0.5, 1.0)?;
+    within(&["identify", "look_number"], identify.look_number, -1.0, 1.0)?;
+    within(&["identify", "join_gain"], identify.join_gain, -100.0, 100.0)?;
+    within(&["identify", "adopt_gain"], identify.adopt_gain, -100.0, 100.0)?;
+    within(&["identify", "adopt_lead"], identify.adopt_lead, 0.0, 100.0)?;
+    within(&["identify", "kit_apart"], identify.kit_apart, 0.0, 1.5)?;
+    within(&["identify", "team_sure"], identify.team_sure, 0.5, 1.0)
 }
 
 fn unknown_class(unknown: &str, known: &[String]) -> String {

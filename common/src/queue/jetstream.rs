@@ -20,13 +20,16 @@ use crate::{
     wire::{self, Control, Event, Hello, Pool, Reply, Request, Task},
 };
 
+mod acker;
 mod ask;
 mod emitter;
 mod follow;
 mod puller;
 mod register;
+mod release;
 mod streams;
 
+use acker::Acker;
 use emitter::Emitter;
 use puller::Puller;
 use streams::{ADVISORIES, Streams, TASKS};
@@ -48,6 +51,7 @@ pub struct JetStream {
     streams: Arc<Streams>,
     puller: Puller,
     emitter: Emitter,
+    acker: Acker,
 }
 
 fn broker<E: Into<Box<dyn std::error::Error + Send + Sync>>>(action: &'static str) -> impl Fn(E) -> QueueError {
@@ -79,9 +83,10 @@ impl JetStream {
             .map_err(|source| QueueError::Connect { url: url.to_owned(), source })?;
         let streams = Arc::new(Streams::new(client.clone(), lease));
         streams.ensure(0).await?;
-        let puller = Puller::start(Arc::clone(&streams));
+        let acker = Acker::start(client.clone());
+        let puller = Puller::start(Arc::clone(&streams), acker.clone());
         let emitter = Emitter::start(Arc::clone(&streams));
-        Ok(Self { client, streams, puller, emitter })
+        Ok(Self { client, streams, puller, emitter, acker })
     }
 
     async fn purge(&self, action: &'static str, filter: String) -> Result<(), QueueError> {
@@ -123,12 +128,7 @@ fn decoded<T: Send + 'static>(
 
 impl Bus for JetStream {
     fn release<'a>(&'a self, tasks: &'a [Task]) -> BoxFuture<'a, Result<(), QueueError>> {
-        let sent = tasks.iter().map(move |task| async move {
-            let (subject, id) = (streams::task_subject(task), task.message_id());
-            self.streams.publish(TASKS, "release a task", subject, Some(id), wire::encode(task)?).await
-        });
-        // In their order, and many on their way before the first answer is there.
-        stream::iter(sent).buffered(UNDER_WAY).try_collect().boxed()
+        release::release(&self.streams, tasks).boxed()
     }
 
     fn pull<'a>(
@@ -141,7 +141,7 @@ impl Bus for JetStream {
     }
 
     fn adopt(&self, ticket: &Ticket) -> Box<dyn Lease> {
-        Box::new(AckLease { client: self.client.clone(), ticket: ticket.clone() })
+        Box::new(AckLease { client: self.client.clone(), acker: self.acker.clone(), ticket: ticket.clone() })
     }
 
     fn withdraw<'a>(&'a self, job: &'a str) -> BoxFuture<'a, Result<(), QueueError>> {
@@ -238,22 +238,14 @@ impl Bus for JetStream {
 #[derive(Debug)]
 struct AckLease {
     client: Client,
+    acker: Acker,
     ticket: Ticket,
 }
 
 impl AckLease {
-    fn of(client: &Client, message: &Message) -> Self {
-        Self { client: client.clone(), ticket: Ticket(message.reply.as_deref().unwrap_or_default().to_owned()) }
-    }
-
-    /// Answers the delivery and waits until the broker has heard it.
-    async fn answer(&self, action: &'static str, kind: AckKind) -> Result<(), QueueError> {
-        match self.client.request(self.ticket.0.clone(), kind.into()).await {
-            Ok(_) => Ok(()),
-            // The broker is there and knows nothing of this delivery: then there is nothing left to end.
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
-            Err(error) => Err(broker(action)(error)),
-        }
+    fn of(client: &Client, acker: &Acker, message: &Message) -> Self {
+        let ticket = Ticket(message.reply.as_deref().unwrap_or_default().to_owned());
+        Self { client: client.clone(), acker: acker.clone(), ticket }
     }
 }
 
@@ -265,11 +257,19 @@ impl Lease for AckLease {
     }
 
     fn finish(&self) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer("finish a delivery", AckKind::Ack).boxed()
+        self.acker.finish(&self.ticket.0).boxed()
     }
 
     fn give_back(&self, after: Duration) -> BoxFuture<'_, Result<(), QueueError>> {
-        self.answer("give a delivery back", AckKind::Nak((!after.is_zero()).then_some(after))).boxed()
+        let nak = AckKind::Nak((!after.is_zero()).then_some(after));
+        let answer = self.client.request(self.ticket.0.clone(), nak.into());
+        let heard = answer.map(|answer| match answer {
+            Ok(_) => Ok(()),
+            // The broker is there and knows nothing of this delivery: then there is nothing left to end.
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Err(error) => Err(broker("give a delivery back")(error)),
+        });
+        heard.boxed()
     }
 
     fn ticket(&self) -> Ticket {

@@ -1,6 +1,9 @@
 //! What people decide about jobs, and what it takes to take work off the bus: for a job, or for one match of it.
 
-use fulltime_common::wire::{Band, JobFailure, JobState, Task};
+use fulltime_common::{
+    Exit,
+    wire::{Band, JobFailure, JobState, Task},
+};
 
 use super::{
     Action, Decision, Entry, Job, JobId, Ledger, Now, Subscriber, WorkId, discard,
@@ -42,11 +45,15 @@ impl Ledger {
     pub(super) fn decided_by_people(&mut self, id: &JobId, decision: Decision, now: Now, actions: &mut Vec<Action>) {
         match decision {
             Decision::Cancel => self.cancel(id, now, actions),
-            Decision::Pause => self.pause(id, asked_to_pause(), now, actions),
+            Decision::Pause => {
+                self.pause(id, asked_to_pause(), now, actions);
+                self.with(id, Job::pause_for_good);
+            }
             Decision::Resume => self.resume(id, now, actions),
             Decision::Priority { band } => self.prioritise(id, band, now, actions),
             Decision::Retry => {
                 if self.jobs.get(id).is_some_and(|job| job.state() == JobState::Finished) {
+                    self.book(id, true, now, actions);
                     self.jobs.insert(id.clone(), Job::new(id.clone(), now));
                 }
             }
@@ -69,10 +76,28 @@ impl Ledger {
         self.part(id, None, Parting::Pause, now, actions);
     }
 
+    /// As [`Ledger::pause`]; a job that only wants room goes on by itself once there is some.
+    pub(super) fn pause_unfit(&mut self, id: &JobId, failure: JobFailure, now: Now, actions: &mut Vec<Action>) {
+        if self.jobs.get(id).is_none_or(|job| job.is_over() || job.is_paused()) {
+            return;
+        }
+        let wants_room = failure.exit == Exit::Store as u8;
+        self.pause(id, failure, now, actions);
+        self.with(id, |job| job.wants_room = wants_room);
+    }
+
+    /// Jobs that pause because their output could not be written.
+    #[must_use]
+    pub fn wanting_room(&self) -> Vec<JobId> {
+        let wanting = self.jobs.values().filter(|job| job.wants_room && !job.is_over());
+        wanting.map(|job| job.id.clone()).collect()
+    }
+
     fn resume(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
         for entry in self.work.values_mut().filter(|entry| entry.account().is_some_and(|s| s.job == *id)) {
             entry.charges.forgive();
         }
+        self.book(id, true, now, actions);
         self.with(id, |job| job.resume(now, actions));
     }
 

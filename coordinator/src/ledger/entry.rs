@@ -51,8 +51,8 @@ pub(super) struct Entry {
     asked: bool,
     /// Releases that may still be delivered or run.
     pub live: Vec<Live>,
-    /// A second release runs against the first.
-    rivalled: bool,
+    /// Further releases that were made to run against the first.
+    rivals: u32,
     /// Failures that are being recorded and do not count yet.
     recording: Vec<(u32, String, Disposition)>,
 }
@@ -106,7 +106,7 @@ impl Entry {
             since: Now::ZERO,
             asked: false,
             live: Vec::new(),
-            rivalled: false,
+            rivals: 0,
             recording: Vec::new(),
         }
     }
@@ -179,18 +179,19 @@ impl Entry {
         if waits { now.saturating_sub(self.since) } else { Duration::ZERO }
     }
 
-    /// The run of a shard that has only one release, if it has lasted this long.
-    pub fn straggles(&self, least: Duration, now: Now) -> Option<&Run> {
-        match &self.live[..] {
-            [Live { run: Some(run), .. }] if !self.rivalled && self.recording.is_empty() && self.is_map() => {
-                Some(run).filter(|run| now.saturating_sub(run.since) >= least)
-            }
-            _ => None,
+    /// The latest run of a shard of which every release runs, if even that one has lasted so long, and the shard has not
+    /// had so many rivals yet.
+    pub fn straggles(&self, least: Duration, most: u32, now: Now) -> Option<&Run> {
+        if self.rivals >= most || !self.recording.is_empty() || !self.is_map() {
+            return None;
         }
+        let runs: Option<Vec<&Run>> = self.live.iter().map(|live| live.run.as_ref()).collect();
+        let latest = runs?.into_iter().max_by_key(|run| run.since)?;
+        (now.saturating_sub(latest.since) >= least).then_some(latest)
     }
 
     pub fn rival(&mut self) {
-        self.rivalled = true;
+        self.rivals += 1;
     }
 
     /// What an event means. Late and repeated ones are harmless: a commit decides whenever it comes, and a failure of an

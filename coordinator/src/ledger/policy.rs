@@ -1,6 +1,6 @@
 //! Budgets and patience.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Each kind of failure has its own budget, so that a flaky network never condemns an input.
 #[derive(Debug, Clone)]
@@ -31,14 +31,21 @@ pub struct Policy {
     /// Store or network failures in a row, and for how long, before a job pauses whatever task they hit.
     pub trouble: u32,
     pub patience: Duration,
+    /// Lane time that tenants may use in a month.
+    pub quotas: BTreeMap<Arc<str>, Duration>,
+    /// Used lane time is made durable after so long, or once it matters to a limit, but not more often than the second.
+    pub booking: Duration,
+    pub booking_least: Duration,
     /// A worker that has not said hello for so long is gone.
     pub silence: Duration,
     /// How long to wait for another worker once all are unfit, or none has the pinned engine class.
     pub unfit_grace: Duration,
     pub class_grace: Duration,
-    /// A shard that runs this many times longer than the job's median, and at least this long, is tried elsewhere, too.
-    pub straggler: u32,
+    /// A shard that runs for so many percent of the job's median, and at least this long, is tried elsewhere, too, if
+    /// lanes stand idle; so many times.
+    pub straggler_percent: u32,
     pub straggler_least: Duration,
+    pub rivals: u32,
 }
 
 impl Policy {
@@ -59,11 +66,15 @@ impl Policy {
             revisions: 3,
             trouble: 8,
             patience: Duration::from_secs(30),
+            quotas: BTreeMap::new(),
+            booking: Duration::from_secs(600),
+            booking_least: Duration::from_secs(15),
             silence: Duration::from_secs(5),
             unfit_grace: Duration::from_secs(3),
             class_grace: Duration::from_secs(30),
-            straggler: 2,
+            straggler_percent: 150,
             straggler_least: Duration::from_secs(1),
+            rivals: 2,
         }
     }
 

@@ -19,7 +19,7 @@ impl Job {
     pub fn ask(&mut self, at: u32, actions: &mut Vec<Action>) {
         let (Some(fixture), Some(setting)) = (self.fixture(at), &self.setting) else { return };
         let (job, id, revision) = (self.id.clone(), fixture.id.clone(), fixture.revision);
-        let inputs = |whole| fixture.inputs(&self.id, setting, whole);
+        let inputs = |whole| fixture.inputs(&self.id, setting.reading(), whole);
         let shard = |(recording, shard)| {
             let shard = Box::new(fixture.shard(recording, shard, setting.pipeline, setting.map)?);
             Some(Action::Split { job: self.id.clone(), at, recording, shard })
@@ -304,6 +304,7 @@ impl Job {
         let past = self.awaits(at, &Stage::Past);
         if past {
             self.recalled();
+            self.ask_for_the_past(actions);
         } else if !self.awaits(at, &Stage::Summarising) {
             return;
         }

@@ -122,6 +122,10 @@ impl Ledger {
         if job.closed {
             return Some("waiting for its run window".to_owned());
         }
+        if job.over_quota {
+            let tenant = job.tenant().unwrap_or_default();
+            return Some(format!("waiting for the next month: tenant `{tenant}` has used up its quota"));
+        }
         if self.fleet.fit() == 0 {
             return Some("waiting for workers".to_owned());
         }

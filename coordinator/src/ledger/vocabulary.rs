@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use fulltime_common::{
@@ -91,6 +92,11 @@ pub enum Input {
         at: u32,
         exists: bool,
     },
+    /// What tenants have used this month, by the bookings of earlier leaders. `fresh`: a new month has begun.
+    Spent {
+        tenants: BTreeMap<String, Duration>,
+        fresh: bool,
+    },
     /// Forget a job that is over or paused, so that it can be announced again.
     Forget(JobId),
     Heard(Event),
@@ -174,6 +180,12 @@ pub enum Action {
         outcomes: Vec<MatchOutcome>,
         run: Box<RunFigures>,
     },
+    /// Make lane time durable that a job has used, so that the next leader knows of it.
+    Book(Booking),
+    /// Tell whom it concerns that a job has paused by itself.
+    Notify {
+        job: JobId,
+    },
     /// Take the job's queued tasks off the bus; what is leased may end.
     Withdraw {
         job: JobId,
@@ -187,6 +199,16 @@ pub enum Action {
     Discard {
         tasks: Vec<Task>,
     },
+}
+
+/// Lane time of committed attempts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booking {
+    pub job: JobId,
+    pub tenant: Option<Arc<str>>,
+    /// What counts against the job's own limit begins anew with every round.
+    pub round: u32,
+    pub time: Duration,
 }
 
 /// Where a result's commit object lies.
@@ -218,6 +240,8 @@ pub struct Admitted {
     pub band: Band,
     pub tenant: Option<String>,
     pub limits: Limits,
+    /// Lane time that earlier leaders booked in this round.
+    pub spent: Duration,
     /// Paused by decision.
     pub paused: bool,
     /// How many decisions to resume (or retry) there were: attempts of an earlier round cost no infrastructure budget.

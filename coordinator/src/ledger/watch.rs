@@ -18,10 +18,21 @@ impl Ledger {
                 minute.into_iter().for_each(|minute| job.look_at_the_clock(minute));
             });
         }
+        let all: Vec<_> = self.jobs.keys().cloned().collect();
+        all.iter().for_each(|id| self.book(id, false, now, actions));
+        for id in &ids {
+            let over = self.is_over_quota(id);
+            self.with(id, |job| job.over_quota = over);
+        }
         self.ask_for_lost_work(now, actions);
         self.pause_the_hopeless(now, actions);
         for id in &ids {
             self.race_the_stragglers(id, now, actions);
+        }
+        for job in self.jobs.values_mut() {
+            if job.is_news() {
+                actions.push(Action::Notify { job: job.id.clone() });
+            }
         }
     }
 
@@ -74,17 +85,18 @@ impl Ledger {
         }
     }
 
-    /// At the tail of a job, lanes that stand idle run a shard a second time that takes much longer than others did. The
-    /// first commit counts.
+    /// At the tail of a job, lanes that stand idle run a shard once more that takes much longer than others did, and again
+    /// if that run is no faster. The first commit counts.
     fn race_the_stragglers(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.is_over() && !job.is_paused() && !job.has_more()) else {
             return;
         };
         let Some(median) = job.median_duration() else { return };
-        let least = (median * self.policy.straggler).max(self.policy.straggler_least);
+        let least = (median * self.policy.straggler_percent / 100).max(self.policy.straggler_least);
         let of_job = |entry: &Entry| entry.account().is_some_and(|s| s.job == *id);
         let slow = self.work.iter().filter(|(_, entry)| of_job(entry));
-        let slow = slow.filter_map(|(work, entry)| Some((entry.straggles(least, now)?, entry, work)));
+        let slow =
+            slow.filter_map(|(work, entry)| Some((entry.straggles(least, self.policy.rivals, now)?, entry, work)));
         let mut slow: Vec<(Duration, WorkId, Pool, String)> = slow
             .filter_map(|(run, entry, work)| {
                 let kind = job.task(entry.account()?.place)?;

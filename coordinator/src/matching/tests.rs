@@ -17,6 +17,7 @@ fn job() -> Job {
         priority: fulltime_common::wire::Band::Normal,
         tenant: None,
         max_gpu_hours: None,
+        window: None,
         webhook: None,
         pipeline: Digest::of_bytes(b"pipeline"),
         submitted_at: String::new(),

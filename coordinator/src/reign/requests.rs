@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{Message, Reign};
 use crate::{
     controls,
+    crash::{self, Deed},
     ledger::{Decision, Input, JobId},
     planning::PlanError,
 };
@@ -76,7 +77,7 @@ impl Reign {
     }
 
     /// Makes a decision durable; the ledger hears of it afterwards.
-    fn decide(&mut self, job: JobId, decision: Decision, asked: Option<Asked>) {
+    pub(super) fn decide(&mut self, job: JobId, decision: Decision, asked: Option<Asked>) {
         let Some(out) = self.outs.get(&job).cloned() else { return };
         let (mandate, turn, answers) = (self.mandate.clone(), Arc::clone(&self.deciding), self.answer.clone());
         self.chores.step(async move {
@@ -100,6 +101,10 @@ impl Reign {
                 self.feed(Input::Decide(job.clone(), decision));
                 if decision == Decision::Cancel {
                     self.notify(&job);
+                }
+                // A retry is read below, and so after it was put.
+                if decision != Decision::Retry && !self.files.contains_key(&job) {
+                    self.overtaken.insert(job.clone());
                 }
                 if decision == Decision::Retry
                     && let Some(out) = self.outs.get(&job).cloned()
@@ -154,7 +159,7 @@ fn unknown(job: &str) -> Reply {
 }
 
 async fn answer(asked: Asked, reply: Reply) {
-    if let Err(error) = (asked.answer)(reply).await {
+    if let Err(error) = crash::around(Deed::Answer, (asked.answer)(reply)).await {
         warn!(%error, "could not answer a request");
     }
 }

@@ -81,6 +81,7 @@ impl Ground {
             priority: Band::Normal,
             tenant: None,
             max_gpu_hours: None,
+            window: None,
             webhook: None,
             pipeline: pipeline.digest(),
             submitted_at: "2026-11-03T10:15:00Z".into(),
@@ -249,7 +250,8 @@ impl Worker {
             loop {
                 let lanes = vec![lane.lock().unwrap().clone()];
                 let (worker, host) = (hello_name.clone(), "here".into());
-                let hello = Hello { worker, host, pid: 1, engine: engine.clone(), lanes, draining: false };
+                let (engine, waiting) = (engine.clone(), Vec::new());
+                let hello = Hello { worker, host, pid: 1, engine, lanes, waiting, draining: false };
                 hello_bus.hello(&hello).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -442,6 +444,8 @@ fn summary_of(inputs: &ReduceInputs) -> MatchSummary {
             frames,
             detections: u64::from(frames),
             tracks: 1,
+            shots: 1,
+            repeated_frames: 0,
             detections_max: 1,
             detections_mean: 1.0,
             gaps: recording.gaps.clone(),
@@ -458,6 +462,7 @@ fn summary_of(inputs: &ReduceInputs) -> MatchSummary {
         detections: sum(|r| r.detections),
         tracks: sum(|r| r.tracks),
         players: 1,
+        people: Vec::new(),
         gap_frames: inputs.recordings.iter().flat_map(|r| &r.gaps).map(missing).sum(),
         preview: None,
         parts: keys::TABLES.iter().map(part).collect(),

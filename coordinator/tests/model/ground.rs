@@ -47,6 +47,7 @@ pub fn admitted(attempts: Vec<Attempt>) -> Admitted {
         band: Band::Normal,
         tenant: None,
         limits: Limits::default(),
+        spent: Duration::ZERO,
         paused: false,
         round: 0,
         attempts,
@@ -88,6 +89,7 @@ pub fn hello(worker: &str) -> Hello {
         pid: 1,
         engine: EngineClass("cpu".into()),
         lanes: vec![LaneState::default()],
+        waiting: Vec::new(),
         draining: false,
     }
 }

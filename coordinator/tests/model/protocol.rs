@@ -134,7 +134,7 @@ impl State {
                 }
                 Action::Withdraw { .. } => self.queue.clear(),
                 // Late work is allowed, and must be harmless.
-                Action::Stop { .. } | Action::Quarantine { .. } => {}
+                Action::Stop { .. } | Action::Quarantine { .. } | Action::Book(_) | Action::Notify { .. } => {}
                 other => self.leaders[leader].steps.push(other),
             }
         }

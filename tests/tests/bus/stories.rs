@@ -39,6 +39,25 @@ fn a_task_goes_to_one_lane_and_is_gone_when_finished() {
 }
 
 #[test]
+fn a_thousand_tasks_released_twice_and_finished_together_are_each_done_once() {
+    on_every_bus(|world| async move {
+        let (bus, pools) = (world.bus().await, [class("x")]);
+        let tasks: Vec<_> = (0..1000).map(|n| task("j", &format!("{n}"), Some("x"))).collect();
+        bus.release(&tasks[..600]).await.unwrap();
+        bus.release(&tasks[300..]).await.unwrap();
+        let mut seen = BTreeSet::new();
+        while seen.len() < tasks.len() {
+            let pulled = bus.pull(&pools, tasks.len(), SOON).await.unwrap();
+            assert!(!pulled.is_empty(), "{} of {} came", seen.len(), tasks.len());
+            assert!(pulled.iter().all(|delivery| seen.insert(delivery.task.digest)), "one came twice");
+            let finished = pulled.into_iter().map(|delivery| delivery.finish());
+            futures::future::try_join_all(finished).await.unwrap();
+        }
+        assert!(bus.pull_one(&pools, LEASE * 2).await.unwrap().is_none(), "finished tasks do not come again");
+    });
+}
+
+#[test]
 fn a_lease_that_runs_out_goes_to_another_lane_and_progress_keeps_it() {
     on_every_bus(|world| async move {
         let bus = world.bus().await;
@@ -309,6 +328,7 @@ fn events_broadcasts_and_questions_arrive() {
             pid: 1,
             engine: EngineClass("e".into()),
             lanes: vec![],
+            waiting: vec![("j".into(), Digest::of_bytes(b"w"))],
             draining: false,
         };
         let control = Control::Stop { epoch: 1, work: vec![(Digest::of_bytes(b"w"), 1)] };

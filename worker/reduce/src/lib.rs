@@ -8,12 +8,13 @@ mod error;
 mod exact;
 mod feed;
 mod gaps;
+mod ground;
 mod identity;
 mod picture;
+mod recording;
+mod scene;
 mod timeline;
 pub mod tracker;
-
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fulltime_common::{
@@ -29,7 +30,8 @@ use tokio::sync::mpsc::{self, Receiver};
 pub use error::ReduceError;
 use feed::{Piece, ShardBytes};
 pub use picture::{COLOURS, DIGITS};
-use timeline::{Recording, Reduced, Timeline};
+use recording::{Recording, ShardRows};
+use timeline::{Reduced, Timeline};
 
 /// Figures of a reduce, for its event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,6 +112,7 @@ async fn compute(
         detections: reduced.detections,
         tracks: reduced.tracks,
         players: reduced.players,
+        people: reduced.people,
         gap_frames: reduced.recordings.iter().map(|r| u64::from(gaps::frames(&r.gaps))).sum(),
         recordings: reduced.recordings,
         preview,
@@ -128,7 +131,7 @@ fn reduce(
     pipeline: &Pipeline,
     mut pieces: Receiver<Piece>,
 ) -> Result<(Reduced, Option<Picture>), ReduceError> {
-    let mut timeline = Timeline::new(&inputs.id, pipeline)?;
+    let mut timeline = Timeline::new(&inputs.id, pipeline, &inputs.squads)?;
     let mut next = pieces.blocking_recv();
     for recording in &inputs.recordings {
         let index = match next {
@@ -159,17 +162,15 @@ fn reduce(
 fn take(recording: &mut Recording, bytes: ShardBytes) -> Result<(), ReduceError> {
     let ShardBytes { shard, result, detections, frames, descriptions, pictures } = bytes;
     let unreadable = |source| ReduceError::Shard { shard: shard.digest, source };
-    let rows = read_detections(detections).map_err(unreadable)?;
+    let detections = read_detections(detections).map_err(unreadable)?;
     let frames = read_frames(frames).map_err(unreadable)?;
-    let described = descriptions.map(read_descriptions).transpose().map_err(unreadable)?.unwrap_or_default();
-    let looked_at = rows.iter().map(|row| row.frame).chain(frames.iter().map(|row| row.frame));
-    let mut all = looked_at.chain(described.iter().map(|row| row.frame));
+    let descriptions = descriptions.map(read_descriptions).transpose().map_err(unreadable)?.unwrap_or_default();
+    let looked_at = detections.iter().map(|row| row.frame).chain(frames.iter().map(|row| row.frame));
+    let mut all = looked_at.chain(descriptions.iter().map(|row| row.frame));
     if let Some(frame) = all.find(|frame| !shard.frames.contains(frame)) {
         return Err(ReduceError::ForeignFrame { shard: shard.digest, frame });
     }
-    let previews: BTreeMap<u32, Vec<u8>> =
-        frames.into_iter().filter(|_| pictures).filter_map(|row| row.preview.map(|jpeg| (row.frame, jpeg))).collect();
-    recording.shard(result.gaps, rows, previews)
+    recording.shard(ShardRows { gaps: result.gaps, detections, frames, descriptions, pictures })
 }
 
 /// Copies the result to where the job's users look for it. Whoever does it writes the same bytes; the summary comes last.

@@ -34,6 +34,7 @@ mod canary;
 mod commit;
 mod engine;
 mod fetch;
+mod loading;
 mod picture;
 mod shard;
 mod window;
@@ -188,7 +189,7 @@ impl LocalLanes {
     }
 
     /// Shows that this worker can decode, and infer with the task's own pipeline.
-    async fn canary(&self, task: &Task, attempt: &Attempt) -> Result<(), TaskError> {
+    async fn canary(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<(), TaskError> {
         let loadable = match &task.kind {
             TaskKind::Map { shard } => {
                 let store = self.cache.store(task)?;
@@ -198,10 +199,12 @@ impl LocalLanes {
             }
             TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
         };
-        let mut machine = self.machine();
+        let (mut machine, attempt) = (self.machine(), Arc::clone(attempt));
         let finished = blocking(move || -> Result<Machine, TaskError> {
             let detector = match &loadable {
-                Some((map, pipeline, models)) => Some(machine.detector(*map, models, pipeline)?),
+                Some((map, pipeline, models)) => {
+                    Some(loading::watched(&attempt, || machine.detector(*map, models, pipeline))?)
+                }
                 None => None,
             };
             canary::check(detector)?;

@@ -28,6 +28,7 @@ use super::{
     Engine,
     commit::Computed,
     fetch::{Models, ShardInput},
+    loading,
     picture::NoColour,
     window::Window,
 };
@@ -60,7 +61,7 @@ impl Machine {
     /// Computes a shard. Blocks. The attempt is told of every batch, and looked at whether to go on.
     pub fn run(&mut self, input: ShardInput, attempt: &Attempt) -> Result<Computed, TaskError> {
         let ShardInput { shard, pipeline, index, models, mut window, .. } = input;
-        self.detector(shard.map, &models, &pipeline)?;
+        loading::watched(attempt, || self.detector(shard.map, &models, &pipeline).map(|_| ()))?;
         let mut decoder = match self.decoder.take() {
             Some((of, decoder)) if of == shard.index => decoder,
             _ => IntervalDecoder::new(&index)?,
@@ -353,11 +354,20 @@ impl ThreadClock {
     }
 
     fn now() -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the clock exists on every Linux, and the pointer is to a local.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        cpu_time(libc::CLOCK_THREAD_CPUTIME_ID)
     }
+}
+
+/// CPU time of all threads of this process.
+pub fn process_time() -> Duration {
+    cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn cpu_time(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: these clocks exist on every Linux, and the pointer is to a local.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use fulltime_common::{
+    crash,
     plan::EngineClass,
     process::end_with_parent,
     wire::{Outcome, Task},
@@ -19,7 +20,6 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Futures
 
 use crate::{
     attempt::Attempt,
-    crash,
     error::{TaskError, WorkerError},
     executor::{Executor, TaskFailure},
     options::Options,

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::{
     AckLease, QueueError,
+    acker::Acker,
     ask::{Answer, Ask, GoneError, Patience, hand_back},
     broker,
     streams::{Lineup, Streams, TASKS},
@@ -39,10 +40,10 @@ pub(super) struct Puller {
 }
 
 impl Puller {
-    pub fn start(streams: Arc<Streams>) -> Self {
+    pub fn start(streams: Arc<Streams>, acker: Acker) -> Self {
         let (waits, incoming) = mpsc::unbounded_channel();
         let (hear, heard) = mpsc::unbounded_channel();
-        let desk = Desk { streams, waits: Vec::new(), standing: BTreeSet::new(), made: BTreeSet::new(), hear };
+        let desk = Desk { streams, acker, waits: Vec::new(), standing: BTreeSet::new(), made: BTreeSet::new(), hear };
         tokio::spawn(desk.run(incoming, heard));
         Self { waits }
     }
@@ -112,6 +113,7 @@ struct Heard {
 
 struct Desk {
     streams: Arc<Streams>,
+    acker: Acker,
     /// In the order of asking.
     waits: Vec<Wait>,
     /// Line-ups at which a request stands unanswered: they are empty.
@@ -282,7 +284,7 @@ impl Desk {
         match wire::decode::<Task>(&message.payload) {
             Ok(task) => {
                 let delivered = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
-                let lease = AckLease::of(&self.streams.client, &message);
+                let lease = AckLease::of(&self.streams.client, &self.acker, &message);
                 Some(Delivery::new(task, delivered, Box::new(lease)))
             }
             Err(error) => {

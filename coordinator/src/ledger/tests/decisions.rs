@@ -1,16 +1,16 @@
 //! What people decide, and what that means for work that others want, too.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use fulltime_common::{
     Disposition, Exit,
-    wire::{Band, EventKind, JobState, Outcome, Task, TaskKind},
+    wire::{Band, EventKind, JobFailure, JobState, Outcome, Task, TaskKind},
 };
 
 use super::{
-    super::{Admitted, Decision, Input, Limits},
+    super::{Action, Admitted, Booking, Decision, Input, Limits, Policy},
     SEASON,
-    world::{World, admitted, failed},
+    world::{World, admitted, failed, hello, policy},
 };
 
 fn decide(world: &mut World, job: &str, decision: Decision) {
@@ -204,6 +204,99 @@ fn a_job_that_has_used_its_lane_hours_pauses() {
     let status = world.status("j");
     assert_eq!((status.state, status.shards_done), (JobState::Paused, 1));
     assert!(status.failure.unwrap().cause.contains("worked for 0.5 hours"));
+}
+
+/// Runs the first queued shard, which takes so long.
+fn run_one(world: &mut World, hours: f64) {
+    let task = world.queue.iter().find(|task| is_map(task)).cloned().expect("a shard is queued");
+    world.take(&task);
+    world.commit(&task);
+    let outcome = Outcome { elapsed_seconds: hours * 3600.0, ..Outcome::default() };
+    world.tell(&task, "w1", EventKind::Committed(outcome));
+}
+
+fn hours(hours: f64) -> Duration {
+    Duration::from_secs_f64(hours * 3600.0)
+}
+
+#[test]
+fn the_next_leader_knows_what_a_job_has_used() {
+    let limits = Limits { max_gpu_hours: Some(2.0), ..Limits::default() };
+    let mut world = World::with_workers(&["w1"]);
+    world.submit_as("j", Admitted { limits, ..admitted(&SEASON[1..2]) });
+    world.until(|w| w.queue.iter().filter(|task| is_map(task)).count() == 3);
+    run_one(&mut world, 1.5);
+    assert!(world.booked.is_empty(), "not more often than need be");
+    world.pass(policy().booking_least, &["w1"]);
+    let expected = Booking { job: "j".into(), tenant: None, round: 0, time: hours(1.5) };
+    assert_eq!(world.booked, [expected], "it matters to its limit");
+    world.pass(policy().booking, &["w1"]);
+    assert_eq!(world.booked.len(), 1, "nothing twice");
+
+    let mut next = World::with_workers(&["w1"]);
+    next.submit_as("j", Admitted { limits, spent: hours(1.5), ..admitted(&SEASON[1..2]) });
+    next.until(|w| w.queue.iter().filter(|task| is_map(task)).count() == 3);
+    run_one(&mut next, 0.6);
+    assert_eq!(next.status("j").state, JobState::Paused);
+    next.feed(Input::Tick { minute: None });
+    assert_eq!((next.booked.len(), next.notified.as_slice()), (1, ["j".to_owned()].as_slice()));
+    let mut third = World::with_workers(&["w1"]);
+    third.submit_as("j", Admitted { limits, spent: hours(2.1), ..admitted(&SEASON[1..2]) });
+    assert_eq!((third.status("j").state, third.queue.len()), (JobState::Paused, 0), "it does not begin again");
+    third.feed(Input::Decide("j".into(), Decision::Resume));
+    third.settle(&["w1"]);
+    assert_eq!(third.status("j").state, JobState::Finished, "as much again is granted");
+}
+
+#[test]
+fn a_tenant_that_has_used_up_its_quota_waits_for_the_next_month_and_others_go_on() {
+    let quotas = [("blue".into(), hours(1.0))].into();
+    let mut world = World::new(Policy { quotas, ..policy() });
+    world.feed(Input::Hello(hello("w1", 1, "cpu")));
+    world.feed(Input::Spent { tenants: [("blue".to_owned(), hours(0.4))].into(), fresh: false });
+    let of = |tenant: &str| Some(tenant.to_owned());
+    world.submit_as("a", Admitted { tenant: of("blue"), ..admitted(&SEASON[1..2]) });
+    world.until(|w| w.queue.iter().filter(|task| is_map(task)).count() == 3);
+    run_one(&mut world, 0.7);
+    world.pass(policy().booking_least, &["w1"]);
+    assert_eq!(world.booked.len(), 1);
+    world.submit_as("b", Admitted { tenant: of("blue"), ..admitted(&SEASON[..1]) });
+    world.submit_as("c", Admitted { tenant: of("red"), ..admitted(&SEASON[..1]) });
+    world.feed(Input::Tick { minute: None });
+    world.until(|w| w.status("c").state == JobState::Finished);
+    assert_eq!(world.status("b").matches_done, 0);
+    assert!(world.status("b").problems[0].contains("tenant `blue` has used up its quota"), "{:?}", world.status("b"));
+    world.feed(Input::Spent { tenants: BTreeMap::new(), fresh: true });
+    world.feed(Input::Tick { minute: None });
+    world.settle(&["w1"]);
+    assert_eq!((world.status("a").state, world.status("b").state), (JobState::Finished, JobState::Finished));
+}
+
+#[test]
+fn a_leader_that_goes_books_everything() {
+    let mut world = World::with_workers(&["w1"]);
+    world.submit("j", &SEASON[1..2]);
+    world.until(|w| w.queue.iter().filter(|task| is_map(task)).count() == 3);
+    run_one(&mut world, 0.1);
+    let actions = world.ledger.close_books(world.now);
+    assert!(matches!(&actions[..], [Action::Book(booking)] if booking.time == hours(0.1)), "{actions:?}");
+    assert!(world.ledger.close_books(world.now).is_empty());
+}
+
+#[test]
+fn a_job_that_wants_room_is_told_from_one_that_a_person_paused() {
+    let mut world = World::with_workers(&["w1"]);
+    world.submit("j", &SEASON[1..2]);
+    let full = JobFailure { exit: Exit::Store as u8, cause: "disk full".into(), hint: None };
+    world.feed(Input::Stuck { job: "j".into(), failure: full });
+    world.feed(Input::Tick { minute: None });
+    world.feed(Input::Tick { minute: None });
+    assert_eq!((world.ledger.wanting_room(), world.notified.len()), (vec!["j".into()], 1), "told once");
+    world.feed(Input::Decide("j".into(), Decision::Pause));
+    assert!(world.ledger.wanting_room().is_empty(), "now it stays paused");
+    world.feed(Input::Decide("j".into(), Decision::Resume));
+    world.settle(&["w1"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use fulltime_common::{
 };
 
 use super::{
-    super::{Action, Input},
+    super::{Action, Admitted, Input},
     SEASON,
     world::{World, failed, hello, name_of},
 };
@@ -63,6 +63,32 @@ fn a_task_that_a_lane_reports_is_not_looked_for() {
 }
 
 #[test]
+fn a_task_that_waits_for_a_lane_of_its_worker_is_not_taken_for_lost() {
+    let mut world = World::with_workers(&["w1"]);
+    world.submit("j", &SEASON[1..2]);
+    world.until(|w| w.queue.iter().any(|task| matches!(task.kind, TaskKind::Map { .. })));
+    let task = world.queue[0].clone();
+    world.take(&task);
+    world.tell(&task, "w1", EventKind::Started);
+    let asked = |world: &World| {
+        world.pending.iter().any(|action| matches!(action, Action::Check { work, .. } if work.digest == task.digest))
+    };
+    let waits = || Hello { waiting: vec![(task.job.clone(), task.digest)], ..hello("w1", 1, "cpu") };
+    for _ in 0..20 {
+        world.now += Duration::from_secs(4);
+        world.feed(Input::Hello(waits()));
+        world.feed(Input::Tick { minute: None });
+    }
+    assert!(!asked(&world));
+    for _ in 0..20 {
+        world.now += Duration::from_secs(4);
+        world.feed(Input::Hello(hello("w1", 1, "cpu")));
+        world.feed(Input::Tick { minute: None });
+    }
+    assert!(asked(&world));
+}
+
+#[test]
 fn a_wiped_broker_loses_nothing() {
     let mut world = World::with_workers(&["w1"]);
     world.submit("j", &SEASON);
@@ -88,6 +114,25 @@ fn the_next_leader_does_not_release_what_still_runs() {
     world.commit(&running);
     world.tell(&running, "w1", EventKind::Committed(Outcome::default()));
     world.settle(&["w1"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
+}
+
+#[test]
+fn a_new_leader_asks_for_the_figures_of_all_that_was_done_without_waiting_in_between() {
+    let mut world = World::with_workers(&["w1"]);
+    let names: Vec<String> = (0..100).map(|n| format!("m{n}")).collect();
+    let season: Vec<(&str, [&str; 1])> = names.iter().map(|name| (name.as_str(), [name.as_str()])).collect();
+    let season: Vec<(&str, &[&str])> = season.iter().map(|(name, keys)| (*name, &keys[..])).collect();
+    world.submit("j", &season);
+    world.settle(&["w1"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
+    world.change_leader(&[]);
+    let before = world.jobs["j"].clone();
+    let finished = before.matches.iter().map(|planned| planned.id.clone()).collect();
+    world.submit_as("j", Admitted { finished, ..before });
+    // As many answers as it takes, but time passes only once.
+    world.feed(Input::Tick { minute: None });
+    world.answer_all();
     assert_eq!(world.status("j").state, JobState::Finished);
 }
 
@@ -122,8 +167,8 @@ fn later(world: &mut World, time: Duration, straggler: &Task) {
 #[test]
 fn a_straggler_at_the_tail_is_run_elsewhere_too_and_the_first_commit_stops_the_other() {
     let (mut world, straggler) = tail();
-    later(&mut world, Duration::from_millis(1900), &straggler);
-    assert!(world.queue.is_empty(), "not yet twice as long as the others");
+    later(&mut world, Duration::from_millis(1400), &straggler);
+    assert!(world.queue.is_empty(), "not yet half as long again as the others");
     later(&mut world, Duration::from_millis(200), &straggler);
     let [rival] = &world.queue[..] else { panic!("one release") };
     let rival = rival.clone();
@@ -139,6 +184,27 @@ fn a_straggler_at_the_tail_is_run_elsewhere_too_and_the_first_commit_stops_the_o
     world.tell(&straggler, "w1", failed(Disposition::Cancelled, "stopped"));
     world.settle(&["w1", "w2"]);
     assert_eq!((world.status("j").state, world.status("j").shards_done), (JobState::Finished, 6));
+}
+
+#[test]
+fn a_rival_that_straggles_too_is_raced_once_and_then_no_more() {
+    let (mut world, straggler) = tail();
+    for (runs, before) in [("w2", "w1"), ("w3", "w2")] {
+        world.feed(Input::Hello(hello("w3", 1, "cpu")));
+        later(&mut world, Duration::from_secs(2), &straggler);
+        let rival = world.queue.first().cloned().expect("a rival");
+        assert_eq!((rival.digest, rival.avoid.as_deref()), (straggler.digest, Some(before)));
+        world.take(&rival);
+        world.tell(&rival, runs, EventKind::Started);
+    }
+    world.feed(Input::Hello(hello("w3", 1, "cpu")));
+    later(&mut world, Duration::from_secs(2), &straggler);
+    assert!(world.queue.is_empty(), "enough is enough");
+    world.commit(&straggler);
+    world.tell(&straggler, "w1", EventKind::Committed(Outcome::default()));
+    assert_eq!(world.stopped.len(), 1, "both rivals at once");
+    world.settle(&["w1", "w2", "w3"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
 }
 
 #[test]

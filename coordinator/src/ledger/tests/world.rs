@@ -17,7 +17,8 @@ use fulltime_common::{
 };
 
 use super::super::{
-    Action, Admitted, Attempt, Figures, Input, JobId, Ledger, Limits, MatchOutcome, Now, Object, PlanOrder, Policy,
+    Action, Admitted, Attempt, Booking, Figures, Input, JobId, Ledger, Limits, MatchOutcome, Now, Object, PlanOrder,
+    Policy,
 };
 
 /// Frames of an interval, intervals of a shard, and shards of a recording.
@@ -48,6 +49,8 @@ pub(super) struct World {
     pub stopped: Vec<(Digest, u32)>,
     pub discarded: Vec<Task>,
     pub withdrawn: Vec<String>,
+    pub booked: Vec<Booking>,
+    pub notified: Vec<String>,
     pub finished: Vec<Vec<MatchOutcome>>,
 }
 
@@ -88,6 +91,7 @@ pub(super) fn admitted(names: &[(&str, &[&str])]) -> Admitted {
         band: Band::Normal,
         tenant: None,
         limits: Limits::default(),
+        spent: Duration::ZERO,
         paused: false,
         round: 0,
         attempts: Vec::new(),
@@ -113,6 +117,7 @@ pub(super) fn hello(worker: &str, pid: u32, engine: &str) -> Hello {
         pid,
         engine: EngineClass(engine.into()),
         lanes: vec![LaneState::default()],
+        waiting: Vec::new(),
         draining: false,
     }
 }
@@ -139,6 +144,8 @@ impl World {
             stopped: Vec::new(),
             discarded: Vec::new(),
             withdrawn: Vec::new(),
+            booked: Vec::new(),
+            notified: Vec::new(),
             finished: Vec::new(),
         }
     }
@@ -195,6 +202,8 @@ impl World {
                     self.withdrawn.push(job.to_string());
                     self.queue.retain(|task| *task.job != *job);
                 }
+                Action::Book(booking) => self.booked.push(booking),
+                Action::Notify { job } => self.notified.push(job.to_string()),
                 other => self.pending.push(other),
             }
         }
@@ -283,9 +292,12 @@ impl World {
                 let recordings = planned.recordings.into_iter().map(renew).collect();
                 Input::Relisted { job, at, revision, planned: Box::new(PlannedMatch { id, recordings }) }
             }
-            Action::Release(_) | Action::Withdraw { .. } | Action::Stop { .. } | Action::Discard { .. } => {
-                unreachable!("not kept")
-            }
+            Action::Release(_)
+            | Action::Withdraw { .. }
+            | Action::Stop { .. }
+            | Action::Discard { .. }
+            | Action::Book(_)
+            | Action::Notify { .. } => unreachable!("not kept"),
         };
         self.feed(input);
     }

@@ -3,6 +3,7 @@
 //! coordinator takes meanwhile.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -13,10 +14,11 @@ use clap::Args;
 use fulltime_common::{
     plan::EngineClass,
     queue::{Bus as _, JetStream},
-    wire::{JobState, JobStatus, Reply, Request},
+    wire::{self, JobState, JobStatus, Reply, Request, Task},
 };
 use fulltime_tests::{binary, nats, shipped_pipeline};
 use fulltime_worker::Worker;
+use futures::StreamExt as _;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,9 @@ pub struct Options {
     per_match: u32,
     #[arg(long, default_value_t = 500)]
     lanes: usize,
+    /// Starts a standby, too, and ends the leading coordinator with SIGKILL in the middle of the job.
+    #[arg(long)]
+    failover: bool,
     /// Folder for the objects; the default is a memory file system.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
@@ -57,7 +62,7 @@ pub fn lanes(options: &Lanes) {
         let bus = JetStream::connect(&options.nats).await.expect("the broker");
         let service = Service { mean: Duration::ZERO, sigma: 0.0, stragglers: 0.0, seed: 0 };
         let figures = Arc::new(Figures::default());
-        let lanes = PaperLanes::new(options.per_match, service, Duration::from_secs(1), figures);
+        let lanes = PaperLanes::new(options.lanes, options.per_match, service, Duration::from_secs(1), figures);
         let class = EngineClass("paper-1".into());
         let worker = Worker::with_executor(Arc::new(bus), class, options.lanes, Arc::new(lanes));
         worker.run(CancellationToken::new()).await.expect("a worker");
@@ -71,12 +76,60 @@ struct Mark {
     rss_mb: f64,
 }
 
+/// The coordinators, and what they have used.
+struct Coordinators {
+    running: Vec<Process>,
+    /// CPU seconds of those that were ended.
+    spent: f64,
+    /// From the end of the leader to the first task that its successor released, if one was ended.
+    failover: Option<f64>,
+}
+
+impl Coordinators {
+    fn start(count: usize, nats: &str, state: &Path) -> Self {
+        let start = |_| {
+            let mut command = Command::new(binary("fulltime-coordinator"));
+            process(command.args(["--nats", nats, "--state"]).arg(state))
+        };
+        Self { running: (0..count).map(start).collect(), spent: 0.0, failover: None }
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        self.spent + self.running.iter().map(|process| cpu_seconds(process.0.id())).sum::<f64>()
+    }
+
+    /// Of the one that takes most: standbys hold nothing.
+    fn resident_mb(&self) -> f64 {
+        self.running.iter().map(|process| resident_mb(process.0.id())).fold(0.0, f64::max)
+    }
+
+    /// Ends the leader and waits until another one releases tasks.
+    async fn end_leader(&mut self, bus: &JetStream, nats: &str) {
+        let register = bus.leader().await.expect("the broker").expect("somebody leads");
+        let entry: serde_json::Value = serde_json::from_slice(&register.value).expect("the leader's entry");
+        // "host-pid-random"
+        let name = entry["leader"].as_str().expect("a name");
+        let pid: u32 = name.rsplit('-').nth(1).and_then(|pid| pid.parse().ok()).expect("a process id in the name");
+        let client = async_nats::connect(nats).await.expect("the broker");
+        let mut released = client.subscribe("fulltime.task.>").await.expect("the broker");
+        let mut epoch = async || {
+            let message = released.next().await.expect("tasks are released");
+            wire::decode::<Task>(&message.payload).expect("a task").epoch
+        };
+        let before = epoch().await;
+        self.spent += cpu_seconds(pid);
+        self.running.retain(|process| process.0.id() != pid);
+        let begin = Instant::now();
+        while epoch().await <= before {}
+        self.failover = Some(begin.elapsed().as_secs_f64());
+    }
+}
+
 pub fn run(options: &Options) {
     let dir = tempfile::tempdir_in(&options.dir).expect("a folder");
     let broker = nats::Server::start();
     let state = dir.path().join("state");
-    let coordinator =
-        process(Command::new(binary("fulltime-coordinator")).args(["--nats", broker.url(), "--state"]).arg(&state));
+    let mut coordinators = Coordinators::start(1 + usize::from(options.failover), broker.url(), &state);
     let lanes = [
         "lanes".to_owned(),
         format!("--nats={}", broker.url()),
@@ -88,10 +141,14 @@ pub fn run(options: &Options) {
     let job = submit(dir.path(), &state, broker.url(), options.shards.div_ceil(options.per_match));
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let marks = runtime.block_on(follow(broker.url(), &job, coordinator.0.id()));
-    let seconds = [&coordinator, &lanes].map(|process| cpu_seconds(process.0.id()));
-    let broker_seconds = cpu_seconds(broker.pid().expect("the broker runs"));
+    let marks = runtime.block_on(follow(broker.url(), &job, &mut coordinators, options));
     let shards = f64::from(options.shards);
+    let spent = [
+        ("coordinator", coordinators.cpu_seconds()),
+        ("lanes", cpu_seconds(lanes.0.id())),
+        ("broker", cpu_seconds(broker.pid().expect("the broker runs"))),
+    ];
+    let spent = spent.map(|(name, seconds)| (name, seconds / shards * 1e6));
 
     // From a tenth to nine tenths: without the start of the processes and the report.
     let at = |share: f64| marks.iter().find(|mark| mark.done as f64 >= shards * share).expect("the job went by");
@@ -103,17 +160,17 @@ pub fn run(options: &Options) {
     table(&format!("{:<44} {:>12.0}", "shards a second, submit to manifest", shards / whole));
     table(&format!("{:<44} {:>12.1}", "coordinator, resident MB at 10 %", early.rss_mb));
     table(&format!("{:<44} {:>12.1}", "coordinator, resident MB at 90 %", late.rss_mb));
-    for (name, seconds) in [("coordinator", seconds[0]), ("lanes", seconds[1]), ("broker", broker_seconds)] {
-        table(&format!("{:<44} {:>12.1}", format!("{name}, CPU microseconds a shard"), seconds / shards * 1e6));
+    for (name, micros) in spent {
+        table(&format!("{:<44} {:>12.1}", format!("{name}, CPU microseconds a shard"), micros));
+    }
+    if let Some(seconds) = coordinators.failover {
+        table(&format!("{:<44} {:>12.2}", "leader killed to next task released, seconds", seconds));
     }
     if options.json {
         let result = json!({
             "bench": "dispatch", "shards": options.shards, "shards_per_s": rate, "shards_per_s_whole": shards / whole,
             "rss_mb_at_10pct": early.rss_mb, "rss_mb_at_90pct": late.rss_mb, "seconds": whole, "lanes": options.lanes,
-            "cpu_us_per_shard": {
-                "coordinator": seconds[0] / shards * 1e6, "lanes": seconds[1] / shards * 1e6,
-                "broker": broker_seconds / shards * 1e6,
-            },
+            "cpu_us_per_shard": BTreeMap::from(spent), "failover_s": coordinators.failover,
         });
         println!("{result}");
     }
@@ -132,20 +189,20 @@ pub fn submit(dir: &Path, state: &Path, nats: &str, matches: u32) -> String {
 }
 
 /// Follows the job to its end.
-async fn follow(nats: &str, job: &str, coordinator: u32) -> Vec<Mark> {
+async fn follow(nats: &str, job: &str, coordinators: &mut Coordinators, options: &Options) -> Vec<Mark> {
     let bus = JetStream::connect(nats).await.expect("the broker");
     let (begin, mut marks) = (Instant::now(), Vec::new());
     loop {
         if let Some(status) = status(&bus, job).await {
-            marks.push(Mark {
-                at: begin.elapsed().as_secs_f64(),
-                done: status.shards_done,
-                rss_mb: resident_mb(coordinator),
-            });
+            let (at, done, rss_mb) = (begin.elapsed().as_secs_f64(), status.shards_done, coordinators.resident_mb());
+            marks.push(Mark { at, done, rss_mb });
             match status.state {
                 JobState::Finished => return marks,
                 JobState::Planning | JobState::Running => {}
                 other => panic!("the job is {other:?}: {:?}", status.failure),
+            }
+            if options.failover && coordinators.failover.is_none() && done >= u64::from(options.shards / 2) {
+                coordinators.end_leader(&bus, nats).await;
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -36,7 +36,7 @@ pub struct Options {
     workers: usize,
     #[arg(long, default_value_t = 8)]
     lanes_per_worker: usize,
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 100)]
     shards_per_lane: u32,
     /// Mean time of a shard, seconds; lognormal.
     #[arg(long, default_value_t = 20.0)]
@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0.02)]
     preempted: f64,
     /// How much faster than in earnest everything goes.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 5.0)]
     scale: f64,
     /// Of a delivery, seconds.
     #[arg(long, default_value_t = 10.0)]
@@ -75,7 +75,8 @@ struct Rented {
     since: Instant,
     notice: CancellationToken,
     kill: CancellationToken,
-    thread: JoinHandle<()>,
+    /// Ends with the time at which it was gone.
+    thread: JoinHandle<Instant>,
 }
 
 fn rent(options: &Options, url: &str, name: String, figures: &Arc<Figures>) -> Rented {
@@ -86,9 +87,9 @@ fn rent(options: &Options, url: &str, name: String, figures: &Arc<Figures>) -> R
         stragglers: options.stragglers,
         seed: options.seed,
     };
-    let lease = options.scaled(options.lease);
-    let lanes = Arc::new(PaperLanes::new(PER_MATCH, service, lease / 4, Arc::clone(figures)));
-    let (told, killed, url, count) = (notice.clone(), kill.clone(), url.to_owned(), options.lanes_per_worker);
+    let (lease, count) = (options.scaled(options.lease), options.lanes_per_worker);
+    let lanes = Arc::new(PaperLanes::new(count, PER_MATCH, service, lease / 4, Arc::clone(figures)));
+    let (told, killed, url) = (notice.clone(), kill.clone(), url.to_owned());
     let grace = options.scaled(GRACE.as_secs_f64());
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
@@ -106,6 +107,7 @@ fn rent(options: &Options, url: &str, name: String, figures: &Arc<Figures>) -> R
             }
         });
         runtime.shutdown_background();
+        Instant::now()
     });
     Rented { since: Instant::now(), notice, kill, thread }
 }
@@ -137,7 +139,7 @@ pub fn run(options: &Options) {
     // The market takes workers away, one at a time at the right rate, and gives another for each.
     let mut rng = Rng::with_seed(options.seed);
     let pause = options.scaled(60.0).div_f64(options.preempted.max(1e-9) * options.workers as f64);
-    let (mut up, mut with_notice, mut without) = (Duration::ZERO, 0_u32, 0_u32);
+    let (mut with_notice, mut without) = (0_u32, 0_u32);
     let mut leaving: Vec<Rented> = Vec::new();
     let mut next = Instant::now() + pause;
     while !finished.load(Ordering::Acquire) {
@@ -150,17 +152,16 @@ pub fn run(options: &Options) {
         if (with_notice + without) % 2 == 0 {
             with_notice += 1;
             taken.notice.cancel();
-            leaving.push(taken);
         } else {
             without += 1;
             taken.kill.cancel();
-            up += taken.end(&figures);
         }
+        leaving.push(taken);
     }
     for rented in &fleet {
         rented.kill.cancel();
     }
-    up += leaving.into_iter().chain(fleet).map(|rented| rented.end(&figures)).sum::<Duration>();
+    let up = leaving.into_iter().chain(fleet).map(|rented| rented.end(&figures)).sum::<Duration>();
     follower.join().expect("the job finished");
 
     let useful = Duration::from_micros(figures.useful_us.load(Ordering::Relaxed)).as_secs_f64();
@@ -168,7 +169,7 @@ pub fn run(options: &Options) {
     let (first, last) = figures.window();
     let makespan = (last - first).as_secs_f64();
     let ideal = useful / lanes as f64;
-    let (efficiency, ratio) = (useful / up, makespan / ideal);
+    let (efficiency, ratio, tail) = (useful / up, makespan / ideal, figures.tail().as_secs_f64());
     let attempts = figures.attempts.load(Ordering::Relaxed);
     let table = |line: &str| if options.json { eprintln!("{line}") } else { println!("{line}") };
     table(&format!("{:<44} {:>10}", "shards", shards));
@@ -177,11 +178,12 @@ pub fn run(options: &Options) {
     table(&format!("{:<44} {:>10.1}", "makespan, seconds", makespan));
     table(&format!("{:<44} {:>10.1}", "ideal: all lanes busy to the end, seconds", ideal));
     table(&format!("{:<44} {:>10.3}", "makespan over ideal", ratio));
+    table(&format!("{:<44} {:>10.1}", "of it with nothing new to begin, seconds", tail));
     table(&format!("{:<44} {:>10.3}", "lane time that became first commits", efficiency));
     if options.json {
         let result = json!({
             "bench": "scale", "efficiency": efficiency, "makespan_ratio": ratio, "makespan_s": makespan,
-            "ideal_s": ideal, "shards": shards, "lanes": lanes, "attempts": attempts, "scale": options.scale,
+            "ideal_s": ideal, "tail_s": tail, "shards": shards, "lanes": lanes, "attempts": attempts, "scale": options.scale,
             "preempted_with_notice": with_notice, "preempted_without": without,
         });
         println!("{result}");
@@ -191,9 +193,9 @@ pub fn run(options: &Options) {
 impl Rented {
     /// Waits until it is gone; how long it was up while there was work to do.
     fn end(self, figures: &Figures) -> Duration {
-        self.thread.join().expect("a worker's thread");
+        let gone = self.thread.join().expect("a worker's thread");
         let (first, last) = figures.window();
-        Instant::now().min(last).saturating_duration_since(self.since.max(first))
+        gone.min(last).saturating_duration_since(self.since.max(first))
     }
 }
 

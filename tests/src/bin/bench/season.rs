@@ -2,7 +2,7 @@
 //! shards whose work is to wait. Everything else about it is real: broker, coordinator, objects, leases.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -14,7 +14,7 @@ use std::{
 
 use fastrand::Rng;
 use fulltime_common::{
-    Disposition, Exit,
+    Digest, Disposition, Exit,
     index::{Access, Codec, Interval, Packets, RecordingIndex},
     keys,
     plan::{RecordingRef, ReduceInputs, ShardSpec},
@@ -24,6 +24,7 @@ use fulltime_common::{
 };
 use fulltime_worker::{Attempt, Executor, Phase, TaskFailure};
 use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::Semaphore;
 
 /// Frames in a shard: one second.
 const FRAMES: u32 = 25;
@@ -75,6 +76,9 @@ pub struct Figures {
     /// Microseconds since `base` at the first start and the last first commit of a shard.
     first_us: AtomicU64,
     last_us: AtomicU64,
+    /// Latest start of a shard that nobody had begun before.
+    fresh_us: AtomicU64,
+    begun: Mutex<HashSet<Digest>>,
     /// Microseconds of the attempts that committed first.
     pub useful_us: AtomicU64,
     pub first_commits: AtomicU64,
@@ -89,6 +93,8 @@ impl Default for Figures {
             base: Instant::now(),
             first_us,
             last_us: zero(),
+            fresh_us: zero(),
+            begun: Mutex::default(),
             useful_us: zero(),
             first_commits: zero(),
             attempts: zero(),
@@ -99,6 +105,21 @@ impl Default for Figures {
 impl Figures {
     fn now_us(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that an attempt begins.
+    fn begin(&self, work: Digest) {
+        let now = self.now_us();
+        self.first_us.fetch_min(now, Ordering::Relaxed);
+        if self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(work) {
+            self.fresh_us.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+
+    /// From the last start of a shard that nobody had begun before to the last first commit: there is nothing new to do.
+    pub fn tail(&self) -> Duration {
+        let (fresh, last) = (self.fresh_us.load(Ordering::Relaxed), self.last_us.load(Ordering::Relaxed));
+        Duration::from_micros(last.saturating_sub(fresh))
     }
 
     /// From the first start of a shard to the last first commit (or now, while there is none).
@@ -117,6 +138,8 @@ pub struct PaperLanes {
     /// Between two signs of progress.
     pub beat: Duration,
     pub figures: Arc<Figures>,
+    /// As in a real worker, one shard a lane waits here while another one runs.
+    free: Semaphore,
     stores: Mutex<HashMap<String, Store>>,
 }
 
@@ -127,8 +150,8 @@ impl fmt::Debug for PaperLanes {
 }
 
 impl PaperLanes {
-    pub fn new(shards: u32, service: Service, beat: Duration, figures: Arc<Figures>) -> Self {
-        Self { shards, service, beat, figures, stores: Mutex::default() }
+    pub fn new(lanes: usize, shards: u32, service: Service, beat: Duration, figures: Arc<Figures>) -> Self {
+        Self { shards, service, beat, figures, free: Semaphore::new(lanes), stores: Mutex::default() }
     }
 
     fn store(&self, url: &str) -> Result<Store, StoreError> {
@@ -142,14 +165,21 @@ impl PaperLanes {
     }
 
     async fn work(&self, task: &Task, attempt: &Attempt) -> Result<Outcome, TaskFailure> {
+        attempt.enter(Phase::Waiting);
+        let _lane = tokio::select! {
+            () = attempt.halt().cancelled() => return Err(halted()),
+            lane = self.free.acquire() => lane,
+        };
         attempt.enter(Phase::Running);
         match &task.kind {
             TaskKind::Index { recording } => self.index(task, recording).await.map_err(failed),
             TaskKind::Reduce { inputs, .. } => self.reduce(task, inputs).await.map_err(failed),
             TaskKind::Map { shard } => {
                 let begin = Instant::now();
-                self.figures.first_us.fetch_min(self.figures.now_us(), Ordering::Relaxed);
                 let mut left = self.service.draw(task);
+                if !left.is_zero() {
+                    self.figures.begin(task.digest);
+                }
                 while !left.is_zero() {
                     let slice = left.min(self.beat);
                     tokio::select! {
@@ -231,6 +261,7 @@ impl PaperLanes {
             detections: frames / u64::from(FRAMES),
             tracks: 0,
             players: 0,
+            people: Vec::new(),
             gap_frames: 0,
             preview: None,
             parts: Vec::new(),
@@ -241,6 +272,10 @@ impl PaperLanes {
 }
 
 impl Executor for PaperLanes {
+    fn fetches_ahead(&self) -> bool {
+        !self.service.mean.is_zero()
+    }
+
     fn run<'a>(&'a self, task: &'a Task, attempt: &'a Arc<Attempt>) -> BoxFuture<'a, Result<Outcome, TaskFailure>> {
         self.work(task, attempt).boxed()
     }

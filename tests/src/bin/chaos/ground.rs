@@ -26,6 +26,8 @@ const GENERATION: u32 = 1;
 const SMALL_DISK: u32 = 64;
 /// Time that the sim engine takes for a picture.
 const ITEM: Duration = Duration::from_millis(12);
+/// No schedule stops a lane alone, and on a machine that has much else to do a picture may take seconds.
+const STALL: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub struct Grounds {
@@ -51,7 +53,7 @@ impl Grounds {
         season(&archive);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut grounds = Self { dir: dir.to_owned(), archive, gateway: None, expected: Tables::new(), runtime };
-        let shape = Shape { coordinators: 1, sim_item: Duration::ZERO, ..Shape::default() };
+        let shape = Shape { coordinators: 1, sim_item: Duration::ZERO, stall: STALL, ..Shape::default() };
         let ordeal = Ordeal::begin(&calm, &shape, &grounds.archive);
         let begin = Instant::now();
         while !grounds.is_finished(&ordeal) {
@@ -65,7 +67,8 @@ impl Grounds {
     /// A cluster and a job for this seed, in a folder of their own. Everything about it can be hurt.
     pub fn ordeal(&mut self, seed: u64, workers: usize, coordinators: usize) -> Ordeal {
         let folder = self.folder(seed);
-        let shape = Shape { workers, coordinators, sim_item: ITEM, clocks: true, network: true, ..Shape::default() };
+        let shape = Shape { workers, coordinators, sim_item: ITEM, stall: STALL, ..Shape::default() };
+        let shape = Shape { clocks: true, network: true, ..shape };
         let bucket = match Ground::of(seed) {
             Ground::Folders => None,
             Ground::Bucket => self.gateway().map(|gateway| gateway.bucket(&format!("seed-{seed}"))),

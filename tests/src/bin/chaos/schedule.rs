@@ -47,7 +47,7 @@ pub enum Kind {
     Truncate,
     /// The disk of the results is full for a while.
     Full,
-    /// Its wall clock jumps, forwards or backwards, by up to a day.
+    /// Its wall clock jumps, forwards or backwards, by up to a day, or as far as S3 allows.
     Clock,
     /// Trouble on its way to a server, or on everybody's to it.
     Net(Way, Trouble),
@@ -168,7 +168,8 @@ pub fn draw(seed: u64, workers: usize, coordinators: usize) -> Vec<Fault> {
         let target = match rng.u32(0..10) {
             0..5 => Target::Worker(rng.usize(0..workers)),
             5..8 => Target::Coordinator(rng.usize(0..coordinators)),
-            9 if ground == Ground::Bucket => Target::Store,
+            8 => Target::Broker,
+            _ if ground == Ground::Bucket => Target::Store,
             _ => Target::Broker,
         };
         let kind = kind(target, ground, &mut rng);

@@ -121,6 +121,12 @@ impl Face {
     }
 }
 
+/// How much more likely both are one person than two: the logarithm. Whether they are seen together is not asked.
+#[must_use]
+pub fn gain(a: &Cluster, b: &Cluster, settings: &Identify) -> f64 {
+    Face::new(a).same(&Face::new(b), settings)
+}
+
 /// A pair to be joined; the best first, of equals the one that was made first.
 #[derive(Debug, PartialEq)]
 struct Candidate {

@@ -143,23 +143,24 @@ fn of_chains(tracks: &[Evidence], chains: &[Vec<usize>]) -> Vec<Cluster> {
     let mut chained = vec![false; tracks.len()];
     chains.iter().flatten().for_each(|&track| chained[track] = true);
     let alone = (0..tracks.len()).filter(|&track| !chained[track]).map(|track| vec![track]);
-    let one = |track: usize| {
-        let Evidence { span, seen, look, kit, numbers, .. } = &tracks[track];
-        Cluster {
-            members: vec![track],
-            spans: vec![*span],
-            seen: *seen,
-            look: look.clone(),
-            kit: kit.clone(),
-            numbers: numbers.clone(),
-        }
-    };
     let whole = |chain: Vec<usize>| {
         let mut whole = Cluster::default();
-        chain.into_iter().for_each(|track| whole.join(&one(track)));
+        chain.into_iter().for_each(|track| whole.join(&one(track, &tracks[track])));
         whole
     };
     chains.iter().filter(|chain| !chain.is_empty()).cloned().chain(alone).map(whole).collect()
+}
+
+fn one(at: usize, track: &Evidence) -> Cluster {
+    let Evidence { span, seen, look, kit, numbers, .. } = track;
+    Cluster {
+        members: vec![at],
+        spans: vec![*span],
+        seen: *seen,
+        look: look.clone(),
+        kit: kit.clone(),
+        numbers: numbers.clone(),
+    }
 }
 
 /// The number of one person with a team, and how sure it is.
@@ -232,6 +233,18 @@ fn exclusive_numbers(
         }
     }
     numbers
+}
+
+/// How much more likely two groups of tracks show one person than two: the logarithm, 0 where nothing is known. For the
+/// tracker's links, which know motion alone.
+#[must_use]
+pub fn gain(earlier: &[&Evidence], later: &[&Evidence], settings: &Identify) -> f64 {
+    let whole = |tracks: &[&Evidence]| {
+        let mut whole = Cluster::default();
+        tracks.iter().for_each(|track| whole.join(&one(0, track)));
+        whole
+    };
+    cluster::gain(&whole(earlier), &whole(later), settings)
 }
 
 /// The number that one track's own pictures show, where they show one, and how sure that is.

@@ -203,9 +203,9 @@ impl Profile {
 mod tests {
     use super::*;
 
-    fn numbers(answers: &[&[u8]]) -> Numbers {
+    fn numbers<A: AsRef<[u8]>>(answers: &[A]) -> Numbers {
         let mut numbers = Numbers::default();
-        answers.iter().for_each(|answer| numbers.add(answer, 0.35));
+        answers.iter().for_each(|answer| numbers.add(answer.as_ref(), 0.35));
         numbers
     }
 
@@ -224,8 +224,8 @@ mod tests {
         assert_eq!(numbers(&[sure]).best(&prior).0, 14);
         assert!(numbers(&[sure]).best(&prior).1 < 0.9);
         assert!(numbers(&[sure; 4]).best(&prior).1 > 0.98);
-        assert!(numbers(&[]).best(&prior).1 < 0.02);
-        let torn = numbers(&[sure, sure, sure, &[7, 250], &[7, 250], &[7, 250]]);
+        assert!(numbers::<[u8; 2]>(&[]).best(&prior).1 < 0.02);
+        let torn = numbers(&[sure, sure, sure, &[7, 250], &[7, 250], &[7, 250]] as &[&[u8]]);
         assert!(torn.best(&prior).1 < 0.6, "{:?}", torn.best(&prior));
     }
 
