@@ -87,7 +87,7 @@ mod tests {
         let row = |place: &&[(usize, f32)]| {
             let mut row = [0.0; 11];
             place.iter().for_each(|&(column, chance)| row[column] = chance);
-            row[10] = 1.0 - row.iter().sum::<f32>();
+            row[10] = 1.0 - row[..10].iter().sum::<f32>();
             row
         };
         places.iter().flat_map(row).collect()
@@ -162,6 +162,6 @@ mod tests {
         (7, 1.131_242_592_546_059e-4),
         (10, 1.441_515_916_528_383_4e-4),
         (44, 7.769_609_781_759_388e-5),
-        (97, 1.107_261_469_454_445_5e-4),
+        (97, 1.107_261_469_445_528_5e-4),
     ];
 }

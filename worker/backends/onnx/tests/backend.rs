@@ -83,7 +83,7 @@ fn sides_left_open_are_what_the_model_declares_or_else_gives() {
     }
     let error =
         open(&library, &reshape([-1, 3, 4, 8], [16, 6], [-1, -1, -1]), giving(None, vec![OPEN, 5])).unwrap_err();
-    let text = "output `output` of the model has shape [1, 16, 6], but the manifest calls for [1, ?, 5]";
+    let text = "output `output` of the model has shape [?, 16, 6], but the manifest calls for [?, ?, 5]";
     assert_eq!(error.to_string(), text);
 }
 
