@@ -1,6 +1,6 @@
 //! `fulltime eval`: scores results against ground truth and prints the figures.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use fulltime_common::{Exit, error::Failure};
 use fulltime_score::{
@@ -100,8 +100,8 @@ fn score(
 
     // A job's own tables hold detections that belong to no track; a file has identities for all or for none.
     let tracked = match &pair.tracks {
-        Some(_) => Some(found_people.only(|object| object.id.is_some())),
-        None if found_people.objects().all(|(_, object)| object.id.is_some()) => Some(found_people.clone()),
+        Some(_) => Some(Cow::Owned(found_people.only(|object| object.id.is_some()))),
+        None if found_people.objects().all(|(_, object)| object.id.is_some()) => Some(Cow::Borrowed(&*found_people)),
         None => None,
     };
     if let Some(tracked) = tracked {
@@ -146,8 +146,11 @@ fn is_ball(sequence: &Sequence, object: &fulltime_score::Object) -> bool {
     sequence.attributes_of(object).is_some_and(|known| known.role.as_deref() == Some("ball"))
 }
 
-fn without_ball(sequence: &Sequence) -> Sequence {
-    sequence.only(|object| !is_ball(sequence, object))
+fn without_ball(sequence: &Sequence) -> Cow<'_, Sequence> {
+    match sequence.has_attributes() {
+        true => Cow::Owned(sequence.only(|object| !is_ball(sequence, object))),
+        false => Cow::Borrowed(sequence),
+    }
 }
 
 fn only_ball(sequence: &Sequence) -> Sequence {

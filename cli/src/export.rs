@@ -312,3 +312,68 @@ impl Folder {
         Ok(Exported { path, objects, left_out })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two people and the ball, one picture, as `fulltime-synth` tells it.
+    const TRUTH: &str = r#"{"frame":0,"view":"main","frozen":false,"replay":false,"homography":[1,0,0,0,1,0,0,0,1],"objects":[
+{"id":1,"role":"goalkeeper","team":"home","number":1,"box":[10.5,20,12,30],"visible":1,"pitch":[-40.25,1]},
+{"id":30,"role":"referee","box":[60,20,12,30],"visible":0.5,"pitch":[3,-2.5]},
+{"id":40,"role":"ball","box":[90,40,4,4],"visible":1,"pitch":[5,6]}]}"#;
+
+    async fn exported(format: ExportFormat) -> (tempfile::TempDir, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("half.truth.jsonl");
+        fs::write(&source, TRUTH.replace('\n', "") + "\n").unwrap();
+        let out = dir.path().join("out");
+        let source = source.display().to_string();
+        let args = ExportArgs { source, format, out: out.clone(), archive: None, json: true };
+        assert_eq!(export(args).await.unwrap(), Exit::Ok);
+        let mut files = Vec::new();
+        let mut folders = vec![out];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() { folders.push(entry) } else { files.push(entry.display().to_string()) }
+            }
+        }
+        files.sort();
+        (dir, files)
+    }
+
+    #[tokio::test]
+    async fn a_file_becomes_each_of_the_data_formats_and_is_read_again() {
+        for (format, count) in [(ExportFormat::Mot, 3), (ExportFormat::Gsr, 3), (ExportFormat::Coco, 3)] {
+            let (_dir, files) = exported(format).await;
+            for file in &files {
+                assert_eq!(read(Path::new(file)).unwrap().len(), count, "{file}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_common_data_format_knows_places_teams_and_numbers() {
+        let (_dir, files) = exported(ExportFormat::Cdf).await;
+        let tracking = files.iter().find(|file| file.ends_with("tracking.jsonl")).unwrap();
+        let sequence = read(Path::new(tracking)).unwrap();
+        let keeper = &sequence.frame(1)[0];
+        assert_eq!((keeper.id, keeper.world), (Some(1), Some([-40.25, 1.0, 0.0])));
+        let known = sequence.attributes_of(keeper).unwrap();
+        assert_eq!((known.team.as_deref(), known.number), (Some("home"), Some(1)));
+        assert_eq!(sequence.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_video_needs_a_job() {
+        let args = ExportArgs {
+            source: "nothing-here.txt".into(),
+            format: ExportFormat::Video,
+            out: "unused".into(),
+            archive: Some("unused".into()),
+            json: true,
+        };
+        let failure = export(args).await.unwrap_err();
+        assert!(failure.cause.contains("is no finished job"), "{}", failure.cause);
+    }
+}

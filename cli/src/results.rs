@@ -71,6 +71,7 @@ impl Results {
                 count(head.rows.len() as u64),
                 plural(head.total, "row")
             ));
+            let head = telling(head);
             text.push_str(&table(&head.columns, &head.rows));
         }
         text.push_str(&format!("\nreport    {}\n", self.place_of(&self.manifest.report)));
@@ -102,6 +103,20 @@ impl Results {
             }
         }
         Ok(None)
+    }
+}
+
+/// Without columns that say nothing in any of the rows, and without times in microseconds: a terminal is narrow.
+fn telling(head: show::Head) -> show::Head {
+    let says = |column: &usize| {
+        !head.columns[*column].ends_with("_us") && head.rows.iter().any(|row| !row[*column].is_empty())
+    };
+    let kept: Vec<usize> = (0..head.columns.len()).filter(says).collect();
+    let pick = |cells: &[String]| kept.iter().map(|&column| cells[column].clone()).collect();
+    show::Head {
+        columns: pick(&head.columns),
+        rows: head.rows.iter().map(|row| pick(row)).collect(),
+        total: head.total,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write as _},
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fulltime_common::{
@@ -23,8 +23,8 @@ use crate::{
     text::{count, plural},
 };
 
-/// Frames between two signs of life.
-const REPORT_EVERY: usize = 500;
+/// Time between two signs of life.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -69,10 +69,12 @@ fn run(args: &TrackArgs, screen: &Screen) -> Result<Outcome, Failure> {
     let detections = read(&args.detections)?;
     let scores = Scores::of(&detections);
     let classes = classes(&detections);
+    let mut shown = Instant::now();
     let frames = detections.frames.iter().enumerate().map(|(done, (&frame, objects))| {
-        if done % REPORT_EVERY == 0 {
+        if shown.elapsed() >= REPORT_EVERY {
             let (done, all) = (count(done as u64), count(detections.frames.len() as u64));
             screen.doing(&format!("following objects: frame {done} of {all}"));
+            shown = Instant::now();
         }
         (frame, objects.iter().filter_map(|object| observation(object, &scores, &classes)).collect())
     });

@@ -78,11 +78,14 @@ struct Person {
     z: Option<f64>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Ball {
     x: Option<f64>,
     y: Option<f64>,
     z: Option<f64>,
+    /// Not of the format for a ball, but allowed: its validator wants a place in every frame, seen or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    is_visible: Option<bool>,
 }
 
 /// Reads tracking data. Shirt numbers and who keeps goal are in the meta data, where it is given.
@@ -122,7 +125,9 @@ pub fn read(tracking: impl Read, meta: Option<&mut dyn Read>) -> Result<Sequence
             let attributes = Some(sequence.describe(attributes));
             sequence.push(number, placed(id, [x, y, person.z.unwrap_or(0.0)], attributes));
         }
-        if let Ball { x: Some(x), y: Some(y), z } = frame.ball {
+        if let Ball { x: Some(x), y: Some(y), z, is_visible } = frame.ball
+            && is_visible != Some(false)
+        {
             let attributes = Some(sequence.describe(Attributes { role: Some("ball".into()), ..Attributes::default() }));
             sequence.push(number, placed(BALL, [x, y, z.unwrap_or(0.0)], attributes));
         }
@@ -194,12 +199,14 @@ pub struct Left {
 }
 
 /// Writes tracking data: every frame from the first to the last, people with a place on the pitch and a team (`home`,
-/// `away`), officials, and the ball with the best score.
+/// `away`), officials, and the ball with the best score. Where no ball is known it stays where it was, marked as not
+/// visible (at first: on the centre spot), and is not read back.
 ///
 /// # Errors
 /// When the writer fails.
 pub fn write(sequence: &Sequence, of: &Match, mut output: impl Write) -> Result<Left, FormatError> {
     let mut left = Left::default();
+    let mut ball_at = [0.0; 3];
     let first = sequence.frames.keys().next().copied().unwrap_or(1);
     let last = sequence.frames.keys().next_back().copied().unwrap_or(0);
     for number in first..=last {
@@ -209,7 +216,7 @@ pub fn write(sequence: &Sequence, of: &Match, mut output: impl Write) -> Result<
             period: period(of, number).to_owned(),
             of: MatchId { id: of.id.clone() },
             teams: Teams { home: team("home"), away: team("away") },
-            ball: Ball::default(),
+            ball: Ball { x: Some(ball_at[0]), y: Some(ball_at[1]), z: Some(ball_at[2]), is_visible: Some(false) },
             officials: Vec::new(),
         };
         let mut ball_score = f64::NEG_INFINITY;
@@ -222,7 +229,8 @@ pub fn write(sequence: &Sequence, of: &Match, mut output: impl Write) -> Result<
             if known.role.as_deref() == Some("ball") {
                 if object.score > ball_score {
                     ball_score = object.score;
-                    frame.ball = Ball { x: Some(x), y: Some(y), z: Some(z) };
+                    ball_at = [x, y, z];
+                    frame.ball = Ball { x: Some(x), y: Some(y), z: Some(z), is_visible: None };
                 }
                 continue;
             }

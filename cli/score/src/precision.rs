@@ -1,8 +1,6 @@
 //! Average precision of detections as the COCO benchmark defines it (Lin et al., "Microsoft COCO", ECCV 2014), to the
 //! conventions of `pycocotools`: ten overlaps from 0.50 to 0.95, 101 points of recall, at most 100 detections a picture.
 
-use std::cmp::Ordering;
-
 use crate::rect::Rect;
 
 /// A box that is really there.
@@ -66,11 +64,11 @@ impl Precision {
     /// are means over the classes that have anything to find.
     #[must_use]
     pub fn of(classes: &[&[Picture]]) -> Self {
-        let prepared: Vec<Vec<Prepared>> =
-            classes.iter().map(|pictures| pictures.iter().map(Prepared::new).collect()).collect();
-        // By size, then by most detections a picture; only what the twelve figures ask for.
-        let curves = |size: usize, most: usize| -> Vec<[Curve; OVERLAPS]> {
-            prepared.iter().filter_map(|pictures| curves(pictures, SIZES[size], most)).collect()
+        let classes: Vec<Class> = classes.iter().map(|pictures| Class::new(pictures)).collect();
+        // By the most detections a picture that are asked for, then by class.
+        let curves = |size: usize, most: &[usize]| -> Vec<Vec<[Curve; OVERLAPS]>> {
+            let of_classes: Vec<_> = classes.iter().filter_map(|class| class.curves(SIZES[size], most)).collect();
+            (0..most.len()).map(|i| of_classes.iter().map(|curves| curves[i]).collect()).collect()
         };
         let mean = |curves: &[[Curve; OVERLAPS]], overlaps: std::ops::Range<usize>, of: fn(&Curve) -> f64| {
             let values: Vec<f64> = curves.iter().flat_map(|class| class[overlaps.clone()].iter().map(of)).collect();
@@ -78,19 +76,19 @@ impl Precision {
         };
         let precision: fn(&Curve) -> f64 = |curve| curve.precision;
         let recall: fn(&Curve) -> f64 = |curve| curve.recall;
-        let all = curves(0, MOST[2]);
-        let [small, medium, large] = [1, 2, 3].map(|size| curves(size, MOST[2]));
+        let all = curves(0, &MOST);
+        let [small, medium, large] = [1, 2, 3].map(|size| curves(size, &MOST[2..]).remove(0));
         let any = 0..OVERLAPS;
         Self {
-            ap: mean(&all, any.clone(), precision),
-            ap50: mean(&all, 0..1, precision),
-            ap75: mean(&all, 5..6, precision),
+            ap: mean(&all[2], any.clone(), precision),
+            ap50: mean(&all[2], 0..1, precision),
+            ap75: mean(&all[2], 5..6, precision),
             ap_small: mean(&small, any.clone(), precision),
             ap_medium: mean(&medium, any.clone(), precision),
             ap_large: mean(&large, any.clone(), precision),
-            ar1: mean(&curves(0, MOST[0]), any.clone(), recall),
-            ar10: mean(&curves(0, MOST[1]), any.clone(), recall),
-            ar100: mean(&all, any.clone(), recall),
+            ar1: mean(&all[0], any.clone(), recall),
+            ar10: mean(&all[1], any.clone(), recall),
+            ar100: mean(&all[2], any.clone(), recall),
             ar_small: mean(&small, any.clone(), recall),
             ar_medium: mean(&medium, any.clone(), recall),
             ar_large: mean(&large, any, recall),
@@ -105,32 +103,86 @@ struct Curve {
     recall: f64,
 }
 
+/// What becomes of a detection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    Wrong,
+    /// Neither: it shows what may be found or not, or is of another size.
+    Ignored,
+}
+
+/// The pictures of one class. Detections are numbered through all pictures, those of a picture best score first.
+struct Class<'a> {
+    pictures: Vec<Prepared<'a>>,
+    /// All detections by score, with their rank in their picture; equal scores keep the order of pictures.
+    order: Vec<(usize, usize)>,
+}
+
 /// A picture whose detections are sorted, with the true boxes that each could be.
 struct Prepared<'a> {
     truth: &'a [TrueBox],
-    /// Best score first; equal scores keep their order.
-    found: Vec<FoundBox>,
-    /// By detection: true boxes in their own order, and the overlap.
-    near: Vec<Vec<(usize, f64)>>,
+    /// Of every detection: its area, and where its part of `near` ends.
+    found: Vec<(f64, usize)>,
+    /// True boxes, in their own order, and the overlap.
+    near: Vec<(usize, f64)>,
 }
 
-impl<'a> Prepared<'a> {
-    fn new(picture: &'a Picture) -> Self {
-        let mut found = picture.found.clone();
-        found.sort_by(|a, b| b.score.total_cmp(&a.score));
-        found.truncate(MOST[2]);
-        let near = |found: &FoundBox| {
-            let all = picture.truth.iter().map(|truth| overlap(found, truth)).enumerate();
-            all.filter(|&(_, overlap)| overlap >= 0.5).collect()
-        };
-        let near = found.iter().map(near).collect();
-        Self { truth: &picture.truth, found, near }
+impl<'a> Class<'a> {
+    fn new(pictures: &'a [Picture]) -> Self {
+        let (mut prepared, mut order, mut scores) = (Vec::with_capacity(pictures.len()), Vec::new(), Vec::new());
+        for Picture { truth, found } in pictures {
+            let mut found: Vec<&FoundBox> = found.iter().collect();
+            found.sort_by(|a, b| b.score.total_cmp(&a.score));
+            found.truncate(MOST[2]);
+            let mut near = Vec::new();
+            let mut ends = Vec::with_capacity(found.len());
+            for (rank, found) in found.into_iter().enumerate() {
+                let all = truth.iter().map(|truth| overlap(found, truth)).enumerate();
+                near.extend(all.filter(|&(_, overlap)| overlap >= 0.5));
+                ends.push((found.bounds.area(), near.len()));
+                order.push((order.len(), rank));
+                scores.push(found.score);
+            }
+            prepared.push(Prepared { truth, found: ends, near });
+        }
+        order.sort_by(|a, b| scores[b.0].total_cmp(&scores[a.0]));
+        Self { pictures: prepared, order }
     }
 
-    /// What becomes of each detection at an overlap: `None` where it is neither right nor wrong.
-    fn verdicts(&self, ignored: &[bool], size: (f64, f64), least: f64) -> Vec<Option<bool>> {
+    /// By the most detections a picture that are looked at; `None` where there is nothing to find.
+    fn curves(&self, size: (f64, f64), most: &[usize]) -> Option<Vec<[Curve; OVERLAPS]>> {
+        let is_ignored = |t: &TrueBox| t.ignore || t.crowd || !within(t.area, size);
+        let ignored: Vec<Vec<bool>> =
+            self.pictures.iter().map(|picture| picture.truth.iter().map(is_ignored).collect()).collect();
+        let total = ignored.iter().flatten().filter(|ignored| !**ignored).count();
+        if total == 0 {
+            return None;
+        }
+        let mut curves = vec![[Curve { precision: 0.0, recall: 0.0 }; OVERLAPS]; most.len()];
+        let mut verdicts = Vec::with_capacity(self.order.len());
+        for at in 0..OVERLAPS {
+            verdicts.clear();
+            for (picture, ignored) in self.pictures.iter().zip(&ignored) {
+                picture.judge(ignored, size, overlap_at(at), &mut verdicts);
+            }
+            for (curves, &most) in curves.iter_mut().zip(most) {
+                let seen = self.order.iter().filter(|&&(_, rank)| rank < most);
+                curves[at] = curve(seen.map(|&(index, _)| verdicts[index]), total);
+            }
+        }
+        Some(curves)
+    }
+}
+
+impl Prepared<'_> {
+    /// Appends what becomes of each detection at an overlap.
+    fn judge(&self, ignored: &[bool], size: (f64, f64), least: f64, verdicts: &mut Vec<Verdict>) {
         let mut taken = vec![false; self.truth.len()];
-        let verdict = |(found, near): (&FoundBox, &Vec<(usize, f64)>)| {
+        let mut begin = 0;
+        for &(area, end) in &self.found {
+            let near = &self.near[begin..end];
+            begin = end;
             let mut best: Option<(usize, f64)> = None;
             // What counts is tried before what is ignored; of equal overlaps the last one is taken.
             for ignore in [false, true] {
@@ -144,15 +196,15 @@ impl<'a> Prepared<'a> {
                     }
                 }
             }
-            match best {
+            verdicts.push(match best {
                 Some((truth, _)) => {
                     taken[truth] = true;
-                    (!ignored[truth]).then_some(true)
+                    if ignored[truth] { Verdict::Ignored } else { Verdict::Right }
                 }
-                None => within(found.bounds.area(), size).then_some(false),
-            }
-        };
-        self.found.iter().zip(&self.near).map(verdict).collect()
+                None if within(area, size) => Verdict::Wrong,
+                None => Verdict::Ignored,
+            });
+        }
     }
 }
 
@@ -172,43 +224,22 @@ fn within(area: f64, (least, most): (f64, f64)) -> bool {
     area >= least && area <= most
 }
 
-/// `None` where there is nothing to find.
-fn curves(pictures: &[Prepared], size: (f64, f64), most: usize) -> Option<[Curve; OVERLAPS]> {
-    let ignored: Vec<Vec<bool>> = pictures
-        .iter()
-        .map(|picture| picture.truth.iter().map(|t| t.ignore || t.crowd || !within(t.area, size)).collect())
-        .collect();
-    let total = ignored.iter().flatten().filter(|ignored| !**ignored).count();
-    if total == 0 {
-        return None;
-    }
-    // Every picture's detections one after the other, then sorted by score without changing the order of equal ones.
-    let mut order: Vec<(f64, usize, usize)> = Vec::new();
-    for (index, picture) in pictures.iter().enumerate() {
-        order.extend(picture.found.iter().take(most).enumerate().map(|(i, found)| (found.score, index, i)));
-    }
-    order.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal));
-    Some(std::array::from_fn(|overlap| {
-        let least = overlap_at(overlap);
-        let verdicts: Vec<Vec<Option<bool>>> =
-            pictures.iter().zip(&ignored).map(|(picture, ignored)| picture.verdicts(ignored, size, least)).collect();
-        curve(order.iter().map(|&(_, picture, i)| verdicts[picture][i]), total)
-    }))
-}
-
-fn curve(verdicts: impl Iterator<Item = Option<bool>>, total: usize) -> Curve {
+/// `verdicts` come best score first.
+fn curve(verdicts: impl Iterator<Item = Verdict>, total: usize) -> Curve {
     let (mut right, mut wrong) = (0.0, 0.0);
-    let mut points: Vec<(f64, f64)> = Vec::new();
+    // Only where something was found is recall reached; precision at a recall is the best at that one or any greater.
+    let mut points: Vec<(f64, f64)> = Vec::with_capacity(total);
     for verdict in verdicts {
         match verdict {
-            Some(true) => right += 1.0,
-            Some(false) => wrong += 1.0,
-            None => {}
+            Verdict::Right => {
+                right += 1.0;
+                points.push((right / total as f64, right / (right + wrong + f64::EPSILON)));
+            }
+            Verdict::Wrong => wrong += 1.0,
+            Verdict::Ignored => {}
         }
-        points.push((right / total as f64, right / (right + wrong + f64::EPSILON)));
     }
     let recall = points.last().map_or(0.0, |&(recall, _)| recall);
-    // Precision at a recall is the best at that recall or any greater one.
     for i in (1..points.len()).rev() {
         points[i - 1].1 = points[i - 1].1.max(points[i].1);
     }

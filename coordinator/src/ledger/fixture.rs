@@ -1,21 +1,23 @@
 //! One match of a job on its way from a list of files to committed tables. While it waits it holds its files, while it runs
 //! what a shard needs, and once it is done next to nothing.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use fulltime_common::{
     digest::Digest,
     index::RecordingIndex,
-    plan::{
-        EngineClass, Gap, MatchId, MatchPlan, Placement, PlannedMatch, ReduceInputs, ReduceRecording, ReduceShard,
-        ShardSpec,
-    },
-    spec::Given,
+    plan::{EngineClass, Gap, MatchId, MatchPlan, Placement, PlannedMatch, ShardSpec},
     wire::JobFailure,
 };
 
 use super::{PlanOrder, Step};
 use crate::manifest::Quarantined;
+
+mod inputs;
+mod slots;
+
+pub(super) use inputs::Reading;
+pub(super) use slots::{Progress, Recording, Slot, SlotState};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
@@ -74,16 +76,6 @@ pub(super) struct Fixture {
     pub held: Option<Box<JobFailure>>,
 }
 
-/// What a match's inputs hold besides its shards.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Reading<'a> {
-    pub generation: u32,
-    pub pipeline: Digest,
-    /// Digest of the part of the pipeline that the reduce computes.
-    pub reduce: Digest,
-    pub given: &'a Given,
-}
-
 /// What a match adds to the job's figures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Share {
@@ -97,70 +89,6 @@ pub(super) struct Share {
     pub detections: u64,
     /// Recordings and runs of frames that were given up, or the match as a whole.
     pub lost: u64,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Recording {
-    /// Key of the container index.
-    pub index: Digest,
-    pub state: Progress,
-    pub refused: Option<String>,
-    frames: u32,
-    frame_rate: (u32, u32),
-    width: u32,
-    height: u32,
-    pub slots: Vec<Slot>,
-    gaps: Vec<Gap>,
-}
-
-/// Whether work has been taken up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
-    Waiting,
-    Taken,
-    Decided,
-}
-
-/// A shard.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    pub digest: Digest,
-    pub frames: Range<u32>,
-    intervals: Range<u32>,
-    bytes: Range<u64>,
-    pub state: SlotState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SlotState {
-    Waiting,
-    Taken,
-    Committed,
-    GivenUp,
-    /// Found to be poison; its parts are being fixed.
-    Splitting,
-    /// Other slots stand for it.
-    Split,
-}
-
-impl Slot {
-    fn new(spec: &ShardSpec) -> Self {
-        Self {
-            digest: spec.digest(),
-            frames: spec.frames.clone(),
-            intervals: spec.intervals.clone(),
-            bytes: spec.bytes.clone(),
-            state: SlotState::Waiting,
-        }
-    }
-
-    pub fn length(&self) -> u64 {
-        u64::from(self.frames.end - self.frames.start)
-    }
-
-    pub fn is_divisible(&self) -> bool {
-        self.intervals.len() > 1
-    }
 }
 
 impl Fixture {
@@ -406,78 +334,6 @@ impl Fixture {
         }
         self.undecided = 0;
     }
-
-    /// What the reduce reads, once every shard is settled. `whole`: as if every shard had a result.
-    pub fn inputs(&self, job: &str, reading: Reading, whole: bool) -> ReduceInputs {
-        let Reading { generation, pipeline, reduce, given } = reading;
-        let listed = |slot: &&Slot| match slot.state {
-            SlotState::Committed => true,
-            SlotState::Waiting => whole,
-            SlotState::Taken | SlotState::GivenUp | SlotState::Splitting | SlotState::Split => false,
-        };
-        let recordings = self.placements.iter().zip(&self.recordings).map(|(placement, recording)| {
-            let slots = recording.slots.iter().filter(listed);
-            let mut shards: Vec<_> =
-                slots.map(|slot| ReduceShard { digest: slot.digest, frames: slot.frames.clone() }).collect();
-            shards.sort_by_key(|shard| shard.frames.start);
-            let mut gaps = recording.gaps.clone();
-            gaps.sort_by_key(|gap| gap.frames.start);
-            gaps.extend(recording.refused.iter().map(|reason| Gap { frames: 0..0, reason: reason.clone() }));
-            ReduceRecording {
-                placement: placement.clone(),
-                index: recording.index,
-                frames: recording.frames,
-                frame_rate: recording.frame_rate,
-                width: recording.width,
-                height: recording.height,
-                shards,
-                gaps,
-                views: given.pitch.of(&self.id, placement),
-            }
-        });
-        ReduceInputs {
-            id: self.id.clone(),
-            job: job.to_owned(),
-            generation,
-            pipeline,
-            reduce,
-            squads: given.squads.of(&self.id).to_vec(),
-            recordings: recordings.collect(),
-        }
-    }
-
-    /// The inputs object exists: from here on only it counts.
-    pub fn freeze(&mut self, inputs: &ReduceInputs) {
-        self.stage = Stage::Reducing { reduce: inputs.digest(), taken: false };
-        self.undecided = 0;
-        let listed = inputs.recordings.iter().flat_map(|r| &r.shards);
-        self.share.shards_done = self.share.shards;
-        self.share.frames_done = listed.map(|s| u64::from(s.frames.end - s.frames.start)).sum();
-        self.share.lost = inputs.recordings.iter().map(|r| r.gaps.len() as u64).sum();
-        for recording in &mut self.recordings {
-            recording.slots = Vec::new();
-            recording.gaps = Vec::new();
-        }
-    }
-
-    fn refused(&self) -> impl Iterator<Item = (&Placement, &str)> {
-        let recordings = self.placements.iter().zip(&self.recordings);
-        recordings.filter_map(|(placement, r)| Some((placement, r.refused.as_deref()?)))
-    }
-
-    /// The records of the recordings that were refused.
-    pub fn refusals(&self) -> Vec<Quarantined> {
-        self.refused().map(|(placement, reason)| self.record(Some(placement), None, reason)).collect()
-    }
-
-    pub fn record(&self, placement: Option<&Placement>, frames: Option<Range<u32>>, reason: &str) -> Quarantined {
-        Quarantined {
-            id: self.id.clone(),
-            recording: placement.map(|p| p.recording.key.clone()),
-            frames,
-            reason: reason.to_owned(),
-        }
-    }
 }
 
 impl Share {
@@ -492,14 +348,5 @@ impl Share {
         change(&mut self.frames_done, before.frames_done, after.frames_done);
         change(&mut self.detections, before.detections, after.detections);
         change(&mut self.lost, before.lost, after.lost);
-    }
-}
-
-impl Recording {
-    fn split(&mut self, at: usize, parts: &[ShardSpec]) {
-        if let Some(slot) = self.slots.get_mut(at) {
-            slot.state = SlotState::Split;
-        }
-        self.slots.extend(parts.iter().map(Slot::new));
     }
 }

@@ -1,4 +1,5 @@
-//! One job: its matches, what of it is ready to be taken up, and the figures it shows.
+//! One job: its matches, how it stands, and the figures it shows. What of it waits to be taken up is in `queue`, what it
+//! costs in `books`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,27 +10,26 @@ use std::{
 use fulltime_common::{
     Exit,
     digest::Digest,
-    keys,
     plan::{EngineClass, MatchId, ShardSpec},
     spec::Given,
-    wire::{Band, JobFailure, JobState, Outcome, TaskKind},
+    wire::{Band, JobFailure, JobState},
 };
 
 use super::{
-    Action, Admitted, Attempt, Booking, JobId, Now, Past, Place, Policy, Step, WorkId,
-    charges::Charges,
-    entry::{Charge, Subscriber},
+    Action, Admitted, JobId, Now, Past, Place,
     fixture::{Fixture, Reading, Share, Stage},
     status::Rate,
     turns::Tenant,
 };
 
+mod books;
+mod queue;
+
+use books::History;
+pub(super) use queue::TakenUp;
+
 /// How many problem lines a status shows.
 const PROBLEMS: usize = 20;
-/// Of how many shards the duration is remembered.
-const DURATIONS: usize = 64;
-/// Figures of matches that were done before, asked for at once.
-const RECALLS: usize = 16;
 
 #[derive(Debug, Clone)]
 pub(super) struct Job {
@@ -109,21 +109,6 @@ impl Setting {
     pub fn reading(&self) -> Reading<'_> {
         Reading { generation: self.generation, pipeline: self.pipeline, reduce: self.reduce, given: &self.given }
     }
-}
-
-/// Recorded attempts of one unit of work.
-#[derive(Debug, Clone, Default)]
-struct History {
-    attempts: Vec<Attempt>,
-    /// Number of the last one, recorded or not.
-    last: u32,
-}
-
-/// What was taken up.
-pub(super) enum TakenUp {
-    /// A match: the coordinator's own step.
-    Match,
-    Work(WorkId, Subscriber, u64),
 }
 
 pub(super) fn failure(exit: Exit, cause: impl Into<String>, hint: Option<&str>) -> JobFailure {
@@ -301,26 +286,6 @@ impl Job {
         self.failure.as_ref().or(self.paused.as_ref()).or_else(held).cloned()
     }
 
-    /// Whether work of this match may be released.
-    pub fn takes(&self, at: u32) -> bool {
-        self.over.is_none()
-            && self.paused.is_none()
-            && self.fixtures.get(at as usize).is_some_and(|fixture| fixture.held.is_none())
-    }
-
-    /// Whether it has something to take up. At most `most` matches are prepared at once, since planned matches hold
-    /// their shards in memory.
-    pub fn is_runnable(&self, most: usize) -> bool {
-        let opens = !self.unopened.is_empty() && self.preparing < most;
-        let shut = self.closed || self.over_quota;
-        self.over.is_none() && self.paused.is_none() && !shut && (opens || !self.ready.is_empty())
-    }
-
-    /// Whether it has shards, or will have some, that nobody has taken up.
-    pub fn has_more(&self) -> bool {
-        !self.ready.is_empty() || !self.unopened.is_empty() || self.preparing > 0
-    }
-
     pub fn id_of(&self, at: u32) -> Option<&MatchId> {
         self.fixtures.get(at as usize).map(|fixture| &fixture.id)
     }
@@ -349,92 +314,6 @@ impl Job {
         self.preparing = self.preparing + after[2] - preparing;
         self.planned |= !matches!(fixture.stage, Stage::Listed | Stage::Relisting) && !fixture.stage.is_preparing();
         Some(result)
-    }
-
-    /// Puts everything of a match that waits into the queue of what is ready.
-    pub fn enlist(&mut self, at: u32) {
-        let Some(fixture) = self.fixtures.get(at as usize).filter(|fixture| fixture.held.is_none()) else { return };
-        if fixture.stage == Stage::Listed {
-            self.unopened.insert(at);
-        }
-        self.ready.extend(fixture.waiting().into_iter().map(|step| Place { at, step }));
-    }
-
-    /// Takes everything of a match out of the queue of what is ready.
-    pub fn delist(&mut self, at: u32) {
-        self.unopened.remove(&at);
-        self.unplanned.remove(&at);
-        let mut later = self.ready.split_off(&Place { at, step: Step::FIRST });
-        if let Some(next) = at.checked_add(1) {
-            let mut beyond = later.split_off(&Place { at: next, step: Step::FIRST });
-            self.ready.append(&mut beyond);
-        }
-    }
-
-    /// Work that had been taken up waits again.
-    pub fn put_back(&mut self, place: Place) {
-        self.change(place.at, |fixture| fixture.mark(place.step, false));
-        let waits = |fixture: &Fixture| fixture.held.is_none() && fixture.is_waiting(place.step);
-        if self.fixtures.get(place.at as usize).is_some_and(waits) {
-            self.ready.insert(place);
-        }
-    }
-
-    /// Work of this job with this digest, shared or its own.
-    pub fn work_ids(&self, digest: Digest) -> impl Iterator<Item = WorkId> {
-        let shared = self.setting.as_ref().map(|setting| Arc::clone(&setting.store));
-        shared.into_iter().chain([self.id.clone()]).map(move |scope| WorkId { digest, scope })
-    }
-
-    /// The next work in plan order; a new match only when there is none.
-    pub fn take(&mut self, most: usize, actions: &mut Vec<Action>) -> Option<TakenUp> {
-        let Some(place) = self.ready.pop_first() else {
-            if self.preparing >= most {
-                return None;
-            }
-            let at = self.unopened.pop_first()?;
-            let archive = self.setting.as_ref()?.archive.clone();
-            self.change(at, |fixture| fixture.open(&archive))?;
-            self.ask(at, actions);
-            return Some(TakenUp::Match);
-        };
-        let work = self.work_at(place)?;
-        let cost = match place.step {
-            Step::Map { recording, shard } => {
-                self.fixture(place.at).and_then(|f| f.slot(recording, shard)).map_or(1, |slot| slot.length().max(1))
-            }
-            Step::Index { .. } | Step::Reduce => 1,
-        };
-        self.change(place.at, |fixture| fixture.mark(place.step, true));
-        Some(TakenUp::Work(work, Subscriber { job: self.id.clone(), place }, cost))
-    }
-
-    fn work_at(&self, place: Place) -> Option<WorkId> {
-        let fixture = self.fixture(place.at)?;
-        let shared = |digest| Some(WorkId { digest, scope: Arc::clone(&self.setting.as_ref()?.store) });
-        match place.step {
-            Step::Index { recording } => shared(fixture.recordings.get(recording as usize)?.index),
-            Step::Map { recording, shard } => shared(fixture.slot(recording, shard)?.digest),
-            Step::Reduce => match fixture.stage {
-                Stage::Reducing { reduce, .. } => Some(WorkId { digest: reduce, scope: self.id.clone() }),
-                _ => None,
-            },
-        }
-    }
-
-    pub fn task(&self, place: Place) -> Option<TaskKind> {
-        let setting = self.setting.as_ref()?;
-        let fixture = self.fixture(place.at)?;
-        Some(match place.step {
-            Step::Index { recording } => TaskKind::Index { recording: fixture.placement(recording)?.recording.clone() },
-            Step::Map { recording, shard } => {
-                TaskKind::Map { shard: fixture.shard(recording, shard, setting.pipeline, setting.map)? }
-            }
-            Step::Reduce => TaskKind::Reduce {
-                inputs: keys::job::inputs(&self.id, &fixture.id, setting.generation),
-                generation: setting.generation,
-            },
-        })
     }
 
     pub fn generation(&self) -> u32 {
@@ -511,121 +390,6 @@ impl Job {
         self.finish_when_closed(now, actions);
     }
 
-    /// Asks for the figures of matches that were done before, a few at a time.
-    pub fn ask_for_the_past(&mut self, actions: &mut Vec<Action>) {
-        while self.recalling < RECALLS
-            && let Some(at) = self.past.pop()
-        {
-            self.recalling += 1;
-            self.ask(at, actions);
-        }
-    }
-
-    pub fn recalled(&mut self) {
-        self.recalling = self.recalling.saturating_sub(1);
-    }
-
-    /// Whether the figures of all closed matches are known, and no other is left.
-    pub fn is_complete(&self) -> bool {
-        self.over.is_none()
-            && self.setting.is_some()
-            && self.open_matches == 0
-            && self.past.is_empty()
-            && self.recalling == 0
-    }
-
-    /// Numbers a failure that costs budget.
-    pub fn attempt(&mut self, digest: Digest, charge: Charge) -> Attempt {
-        let history = self.history.entry(digest).or_default();
-        history.last += 1;
-        let round = self.setting.as_ref().map_or(0, |setting| setting.round);
-        Attempt {
-            digest,
-            number: history.last,
-            generation: self.generation(),
-            round,
-            release: charge.release,
-            worker: charge.worker,
-            disposition: charge.disposition,
-            evidence: charge.evidence,
-            cause: charge.failure.cause,
-            exit: charge.failure.exit,
-            hint: charge.failure.hint,
-        }
-    }
-
-    pub fn recorded(&mut self, attempt: Attempt) {
-        let history = self.history.entry(attempt.digest).or_default();
-        history.last = history.last.max(attempt.number);
-        if history.attempts.iter().all(|known| known.number != attempt.number) {
-            history.attempts.push(attempt);
-        }
-    }
-
-    pub fn charges(&self, digest: &Digest, policy: &Policy) -> Charges {
-        match (self.history.get(digest), &self.setting) {
-            (Some(history), Some(s)) => Charges::of(&history.attempts, s.generation, s.round, policy),
-            _ => Charges::default(),
-        }
-    }
-
-    pub fn forget_attempts(&mut self, digest: &Digest) {
-        self.history.remove(digest);
-    }
-
-    /// Notes an infrastructure failure. Returns how many there were since the last commit, and for how long.
-    pub fn trouble(&mut self, cause: &str, now: Now) -> (u32, Duration) {
-        let (count, since) = self.streak.get_or_insert((0, now));
-        *count += 1;
-        let lasting = (*count, now.saturating_sub(*since));
-        self.problem(cause.to_owned());
-        lasting
-    }
-
-    pub fn goes_well(&mut self) {
-        self.streak = None;
-    }
-
-    /// Notes what a shard cost that was run.
-    pub fn ran(&mut self, outcome: &Outcome) {
-        let Ok(elapsed) = Duration::try_from_secs_f64(outcome.elapsed_seconds) else { return };
-        self.lane_time = self.lane_time.saturating_add(elapsed);
-        self.unbooked = self.unbooked.saturating_add(elapsed);
-        if self.durations.len() == DURATIONS {
-            self.durations.pop_front();
-        }
-        self.durations.push_back(elapsed);
-    }
-
-    /// Of the last shards that ran; none before there are a few.
-    pub fn median_duration(&self) -> Option<Duration> {
-        let mut durations: Vec<_> = self.durations.iter().copied().collect();
-        durations.sort_unstable();
-        durations.get(durations.len() / 2).copied().filter(|_| durations.len() >= 5)
-    }
-
-    /// Its lanes have worked as long as they may.
-    pub fn over_budget(&self) -> Option<JobFailure> {
-        let most = self.setting.as_ref()?.max_lane_time.filter(|most| self.lane_time > *most)?;
-        let cause = format!("its lanes have worked for {:.1} hours, which is its limit", most.as_secs_f64() / 3600.0);
-        Some(failure(Exit::Paused, cause, Some("resume it to grant as much again, or raise `max_gpu_hours`")))
-    }
-
-    /// What is to be booked now: after a while, when it is a hundredth of a limit, and when nothing more may come.
-    pub fn book(&mut self, quota: Option<Duration>, all: bool, policy: &Policy, now: Now) -> Option<Booking> {
-        let setting = self.setting.as_ref().filter(|_| !self.unbooked.is_zero())?;
-        let since = now.saturating_sub(self.booked);
-        let limit = setting.max_lane_time.into_iter().chain(quota).min();
-        let matters = limit.is_some_and(|limit| self.unbooked >= limit / 100);
-        let rests = all || self.over.is_some() || self.paused.is_some();
-        if rests || since >= policy.booking || (matters && since >= policy.booking_least) {
-            self.booked = now;
-            let (tenant, round) = (setting.tenant.clone(), setting.round);
-            return Some(Booking { job: self.id.clone(), tenant, round, time: std::mem::take(&mut self.unbooked) });
-        }
-        None
-    }
-
     /// Whether it has paused by itself and nobody has been told.
     pub fn is_news(&mut self) -> bool {
         if self.notified || self.state() != JobState::Paused || self.paused == Some(asked_to_pause()) {
@@ -633,16 +397,6 @@ impl Job {
         }
         self.notified = true;
         true
-    }
-
-    /// Opens or closes its run window.
-    pub fn look_at_the_clock(&mut self, minute: u16) {
-        let window = self.setting.as_ref().and_then(|setting| setting.window);
-        self.closed = match window {
-            None => false,
-            Some((from, to)) if from <= to => !(from..to).contains(&minute),
-            Some((from, to)) => (to..from).contains(&minute),
-        };
     }
 
     pub fn problem(&mut self, line: String) {

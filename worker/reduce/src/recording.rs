@@ -153,7 +153,7 @@ impl<'t, 'a> Recording<'t, 'a> {
         let known = if fps > 0.0 { fps } else { 25.0 };
         let moments = (known * MOMENT_SECONDS / f64::from(every)).round().max(1.0) as u32;
         Self {
-            tracker: Tracker::new(&pipeline.track, known, every),
+            tracker: Tracker::new(&pipeline.track, known, every).rethinking(),
             scene: Scene::new(inputs.width),
             ground: Ground::new(&inputs.views),
             camera: inputs.placement.camera.as_str().into(),
@@ -231,7 +231,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             return self.wait(step, frame, Vec::new());
         }
         if std::mem::take(&mut self.cut) {
-            self.tracker.cut();
+            self.tracker.cut(step.frame);
         }
         let mut looks = vec![None; frame.rows.len()];
         for described in &frame.descriptions {
@@ -242,6 +242,7 @@ impl<'t, 'a> Recording<'t, 'a> {
         let seen: Vec<Observation> =
             frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, look.as_deref())).collect();
         let serials = self.tracker.step(step.frame, &seen, self.motion.as_ref());
+        self.put_right();
         self.motion = Some(crate::tracker::CameraMotion::STILL);
         self.wait(step, frame, serials)
     }
@@ -274,6 +275,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             self.track(step)?;
         }
         self.tracker.finish();
+        self.put_right();
         self.write_decided()?;
         let gaps = gaps::normalise(std::mem::take(&mut self.gaps));
         let looked_at = gaps::looked_at(self.inputs.frames, &gaps, self.every);
@@ -327,9 +329,20 @@ impl<'t, 'a> Recording<'t, 'a> {
         chains.into_values().collect()
     }
 
+    /// Two who were mixed up get each other's rows; none of them is written yet.
+    fn put_right(&mut self) {
+        for exchange in self.tracker.exchanges() {
+            for waiting in &mut self.waiting {
+                let frame = waiting.frame;
+                waiting.serials.iter_mut().flatten().for_each(|serial| *serial = exchange.put_right(frame, *serial));
+            }
+        }
+    }
+
     fn write_decided(&mut self) -> Result<(), ReduceError> {
         let undecided = |waiting: &Waiting, tracker: &Tracker| {
-            waiting.serials.iter().flatten().any(|&serial| tracker.fate(serial) == Fate::Open)
+            waiting.frame >= tracker.settled()
+                || waiting.serials.iter().flatten().any(|&serial| tracker.fate(serial) == Fate::Open)
         };
         while self.waiting.front().is_some_and(|front| !undecided(front, &self.tracker)) {
             if let Some(waiting) = self.waiting.pop_front() {

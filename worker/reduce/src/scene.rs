@@ -72,7 +72,9 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Scene {
     width: f64,
+    /// The last picture that belongs to the scene, and whether others have been shown since (a flash).
     last: Option<Picture>,
+    flash: bool,
     queue: VecDeque<Picture>,
     first_with: HashMap<u64, u32>,
 }
@@ -80,7 +82,13 @@ pub struct Scene {
 impl Scene {
     #[must_use]
     pub fn new(width: u32) -> Self {
-        Self { width: f64::from(width.max(1)), last: None, queue: VecDeque::new(), first_with: HashMap::new() }
+        Self {
+            width: f64::from(width.max(1)),
+            last: None,
+            flash: false,
+            queue: VecDeque::new(),
+            first_with: HashMap::new(),
+        }
     }
 
     /// Takes the next picture and says what one before it is, as soon as that is certain.
@@ -101,10 +109,15 @@ impl Scene {
             Some(last) => {
                 let unlike = unlike(&last.luma, &picture.luma);
                 let motion = motion(last, &picture, self.width).filter(|_| unlike < STRANGE);
-                (motion.is_none() && unlike >= UNLIKE && !self.leads_back(last), motion)
+                if motion.is_none() && unlike >= UNLIKE && self.leads_back(last) {
+                    self.flash = true;
+                    return Some(Step { frame, cut: false, motion: None, duplicate_of });
+                }
+                // The motion since before a flash is not that since the picture before.
+                (motion.is_none() && unlike >= UNLIKE, motion.filter(|_| !self.flash))
             }
         };
-        self.last = Some(picture);
+        (self.last, self.flash) = (Some(picture), false);
         Some(Step { frame, cut, motion, duplicate_of })
     }
 
@@ -323,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_fast_pan_is_no_cut() {
-        let pan = |f: u32| picture(f, 1, &CameraMotion::shift(-90.0 * f64::from(f), 0.0), light(3 + 10 * f as u8));
+        let light = |f: u32| std::array::from_fn(|i| 60 + ((i as u32 + 5 * f) % 64) as u8);
+        let pan = |f: u32| picture(f, 1, &CameraMotion::shift(-90.0 * f64::from(f), 0.0), light(f));
         let steps = steps((0..8).map(pan).collect());
         assert!(steps.iter().skip(1).all(|step| !step.cut && step.motion.is_some_and(|m| (m.x0 + 90.0).abs() < 1.0)));
     }

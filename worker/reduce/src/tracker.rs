@@ -17,6 +17,7 @@ mod interpolate;
 mod link;
 mod motion;
 mod smooth;
+mod steady;
 mod tracklet;
 mod tuning;
 mod untangle;
@@ -91,22 +92,6 @@ impl Live {
             self.memory.pop_front();
         }
     }
-
-    /// Each goes on as the other after a frame; what they were before stays with them.
-    fn exchange(&mut self, other: &mut Self, after: u32) {
-        let tail = |track: &mut Self| {
-            let at = track.memory.partition_point(|memory| memory.frame <= after);
-            Vec::from(track.memory.split_off(at))
-        };
-        let (gone, come) = (tail(self), tail(other));
-        self.story.exchange(after, &gone, &come);
-        other.story.exchange(after, &come, &gone);
-        self.memory.extend(come);
-        other.memory.extend(gone);
-        std::mem::swap(&mut self.last, &mut other.last);
-        std::mem::swap(&mut self.motion, &mut other.motion);
-        std::mem::swap(&mut self.seen, &mut other.seen);
-    }
 }
 
 /// What it is worth to match a track and a detection that are so alike; nothing unless it is more than 0.
@@ -128,6 +113,7 @@ pub struct Tracker {
     watch: u32,
     remember: u32,
     live: Vec<Live>,
+    rethinks: bool,
     close: Vec<Close>,
     exchanges: Vec<Exchange>,
     fates: Vec<Fate>,
@@ -160,6 +146,7 @@ impl Tracker {
             tuning,
             fps,
             live: Vec::new(),
+            rethinks: false,
             close: Vec::new(),
             exchanges: Vec::new(),
             fates: Vec::new(),
@@ -170,14 +157,22 @@ impl Tracker {
         }
     }
 
+    /// With second thoughts: tracks that came close are watched, and where they were mixed up this is found out later. Whoever
+    /// asks for it must put right what [`Tracker::exchanges`] tells.
+    #[must_use]
+    pub fn rethinking(mut self) -> Self {
+        self.rethinks = true;
+        self
+    }
+
     #[must_use]
     pub fn fate(&self, serial: Serial) -> Fate {
         self.fates.get(serial as usize).copied().unwrap_or(Fate::Dropped)
     }
 
-    /// The next frame to be stepped shows another scene: all tracks end here.
-    pub fn cut(&mut self) {
-        self.end_all();
+    /// Another scene begins with this frame, which is stepped next: all tracks end here.
+    pub fn cut(&mut self, frame: u32) {
+        self.end_all(frame);
         self.drift = (0.0, 0.0);
         self.stepped = None;
     }
@@ -264,7 +259,9 @@ impl Tracker {
                 }
             }
         }
-        self.watch(frame);
+        if self.rethinks {
+            self.watch(frame);
+        }
         for (observation, track) in seen.iter().zip(&mut track_of) {
             if track.is_none() && observation.score >= f64::from(self.settings.start_score) {
                 *track = Some(self.start(frame, observation));
@@ -287,7 +284,7 @@ impl Tracker {
 
     /// No more frames: what is open now is dropped.
     pub fn finish(&mut self) {
-        self.end_all();
+        self.end_all(u32::MAX);
         self.tracklets.sort_by_key(|tracklet| tracklet.serial);
     }
 
@@ -339,73 +336,10 @@ impl Tracker {
         }
     }
 
-    /// Notes who is close to whom in this frame.
-    fn watch(&mut self, frame: u32) {
-        let sure = |track: &&Live| track.last == frame && self.fate(track.serial) == Fate::Reported;
-        let here: Vec<&Live> = self.live.iter().filter(sure).collect();
-        let mut found = Vec::new();
-        for (i, a) in here.iter().enumerate() {
-            for b in &here[i + 1..] {
-                if a.class == b.class && a.seen.iou(&b.seen) > self.tuning.close_iou {
-                    found.push((a.serial.min(b.serial), a.serial.max(b.serial)));
-                }
-            }
-        }
-        for (a, b) in found {
-            match self.close.iter_mut().find(|close| (close.a, close.b) == (a, b)) {
-                Some(close) => close.last = frame,
-                None => self.close.push(Close { a, b, since: frame, last: frame }),
-            }
-        }
-    }
-
-    /// Thinks again about tracks that were close and have been apart for a while, or that are about to end.
-    fn untangle(&mut self, frame: u32) {
-        let mut i = 0;
-        while i < self.close.len() {
-            let close = &self.close[i];
-            let ending = |track: &&Live| {
-                [close.a, close.b].contains(&track.serial) && frame.saturating_sub(track.last) > self.lost
-            };
-            let due = frame.saturating_sub(close.last) > self.watch
-                || frame.saturating_sub(close.since) + self.watch > self.remember
-                || self.live.iter().any(|track| ending(&track));
-            if due {
-                let close = self.close.remove(i);
-                self.decide(&close, frame);
-            } else {
-                i += 1;
-            }
-        }
-    }
-
-    fn decide(&mut self, close: &Close, frame: u32) {
-        let place = |serial: Serial| self.live.iter().position(|track| track.serial == serial);
-        let (Some(i), Some(j)) = (place(close.a), place(close.b)) else { return };
-        let [a, b] = [&self.live[i], &self.live[j]];
-        let split = untangle::exchange(close, &a.memory, &b.memory, &self.camera, &self.tuning, self.fps);
-        let Some(after) = split else { return };
-        if let Ok([a, b]) = self.live.get_disjoint_mut([i, j]) {
-            a.exchange(b, after);
-        }
-        self.exchanges.push(Exchange { a: close.a, b: close.b, frames: after + 1..frame });
-        // Whoever else is close to one of them is close to the other from now on.
-        for other in &mut self.close {
-            let swap = |serial: Serial| match serial {
-                _ if serial == close.a => close.b,
-                _ if serial == close.b => close.a,
-                _ => serial,
-            };
-            if other.last > after {
-                let (a, b) = (swap(other.a), swap(other.b));
-                (other.a, other.b) = (a.min(b), a.max(b));
-            }
-        }
-    }
-
-    fn end_all(&mut self) {
+    /// `frame` is the first one after.
+    fn end_all(&mut self, frame: u32) {
         for close in std::mem::take(&mut self.close) {
-            self.decide(&close, u32::MAX);
+            self.decide(&close, frame);
         }
         for track in std::mem::take(&mut self.live) {
             self.end(track);
@@ -424,58 +358,6 @@ impl Tracker {
             }
             Fate::Dropped => {}
         }
-    }
-
-    /// How the camera will move if it goes on as it did.
-    fn expected_motion(&self, frame: u32) -> CameraMotion {
-        let frames = self.stepped.map_or(1.0, |last| f64::from(frame - last).min(f64::from(self.recent)));
-        CameraMotion::shift(self.drift.0 * frames, self.drift.1 * frames)
-    }
-
-    /// Adds to the expected motion what all tracks need to meet the detections.
-    fn read_motion(&mut self, frame: u32, seen: &[Observation], guess: &mut CameraMotion, foreseen: &mut [Motion]) {
-        let known = |track: &&Live| frame - track.last <= self.recent.max(2);
-        let mut tracks = Vec::with_capacity(self.live.len());
-        tracks.extend(self.live.iter().zip(&*foreseen).filter(|(t, _)| known(t)).map(|(_, motion)| motion.bounds()));
-        let strong = |o: &&Observation| o.score >= f64::from(self.settings.high_score);
-        let boxes: Vec<Bounds> = seen.iter().filter(strong).map(|o| o.bounds).collect();
-        if let Some((x, y)) = camera::common_shift(&tracks, &boxes) {
-            let shift = CameraMotion::shift(x, y);
-            *guess = guess.then(&shift);
-            self.camera.amend(guess);
-            foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
-        }
-    }
-
-    /// Now that it is known who is who: what did the picture do since the last frame?
-    fn settle_motion(
-        &mut self,
-        frame: u32,
-        seen: &[Observation],
-        matched: &[Option<usize>],
-        guess: &CameraMotion,
-        foreseen: &mut [Motion],
-    ) {
-        let Some(stepped) = self.stepped else { return };
-        let mut moves = Vec::with_capacity(matched.len());
-        for (track, column) in self.live.iter().zip(matched) {
-            if let Some(column) = column
-                && frame - track.last <= self.recent
-                && let Some(camera) = self.camera.between(track.last, stepped)
-            {
-                let (then, now) = (track.seen, &seen[*column].bounds);
-                let (x, y) = camera.point(then.cx, then.cy);
-                moves.push((now.cx - x, now.cy - y, now.h));
-            }
-        }
-        let (x, y) =
-            camera::mean_shift(&moves, self.tuning.camera_doubt, self.tuning.camera_spread).unwrap_or_default();
-        self.camera.amend(&CameraMotion::shift(x, y));
-        let shift = CameraMotion::shift(x - guess.x0, y - guess.y0);
-        foreseen.iter_mut().for_each(|motion| *motion = motion.seen_through(&shift));
-        let (frames, inertia) = (f64::from(frame - stepped), self.tuning.camera_inertia);
-        self.drift.0 = self.drift.0 * inertia + x / frames * (1.0 - inertia);
-        self.drift.1 = self.drift.1 * inertia + y / frames * (1.0 - inertia);
     }
 
     fn alike(&self, foreseen: &Motion, seen: &Observation) -> f64 {

@@ -14,6 +14,7 @@ use fulltime_common::{
     Digest, Disposition, keys,
     plan::{Gap, ReduceInputs},
     results::MatchSummary,
+    squads::{SheetPlayer, TeamSheet},
     store::Store,
 };
 use fulltime_reduce::{ReduceError, ReduceOutcome, reduce_match};
@@ -21,7 +22,7 @@ use fulltime_tables::{
     Reader,
     matches::{Detection, Player, Track},
 };
-use world::{FRAMES, GAP, WALKERS, World, pipeline};
+use world::{CUT, FRAMES, FREEZE, GAP, WALKERS, World, number, pipeline};
 
 async fn run(world: &World, inputs: &ReduceInputs) -> Result<ReduceOutcome, ReduceError> {
     reduce_match(&world.store, &world.out, inputs, &pipeline(), &|_| {}).await
@@ -90,20 +91,85 @@ async fn the_tables_say_what_happened_in_the_match() {
         assert_eq!((mine[0].t_us, mine[mine.len() - 1].t_us), (track.start_us, track.end_us));
     }
 
-    // Each walker and the ball are one track from end to end (false alarms stay unreported), even across the gap.
-    assert_eq!(tracks.len() as u32, 4 * (WALKERS + 1));
-    assert!(tracks.iter().all(|t| t.last_frame - t.first_frame > FRAMES as i32 - 10));
-    assert_eq!(players.len() as u32, 4 * WALKERS);
-    assert!(players.iter().all(|p| &*p.class == "player" && p.visible > 15.0 && p.team.is_none()));
+    // Each walker and the ball are one track from end to end (false alarms stay unreported), even across the gap; where the
+    // scene is cut they are two.
+    assert_eq!(tracks.len() as u32, 5 * (WALKERS + 1));
+    let half = |t: &&Track| (t.period, &*t.camera) == (2, "main");
+    assert!(
+        tracks.iter().filter(|t| !half(t)).all(|t| t.last_frame - t.first_frame > FRAMES as i32 - 10 && t.shot == 1)
+    );
+    assert!(tracks.iter().filter(half).all(|t| t.shot == 1 + i32::from(t.first_frame >= CUT as i32)));
+    assert!(tracks.iter().filter(half).all(|t| (t.first_frame < CUT as i32) == (t.last_frame < CUT as i32)));
+
+    // The freeze frame's rows say which picture they repeat.
+    let repeated: Vec<_> = detections.iter().filter(|d| d.duplicate_of.is_some()).collect();
+    assert!(repeated.iter().all(|d| d.duplicate_of == Some(FREEZE.start as i32) && FREEZE.contains(&(d.frame as u32))));
+    assert!(repeated.len() >= 9 * WALKERS as usize);
+
+    // Walkers are the same people in both halves, before both cameras and after the cut: twelve, with teams and numbers.
+    assert_eq!(players.len() as u32, WALKERS);
+    for player in &players {
+        let mine: Vec<_> = tracks.iter().filter(|t| t.player_id == Some(player.player_id)).collect();
+        assert_eq!((mine.len(), player.tracks, &*player.class), (5, 5, "player"));
+        assert_eq!((player.first_period, player.last_period), (1, 2));
+        assert!(player.visible > 70.0 && player.number_confidence.unwrap() > 0.95, "{player:?}");
+        assert!(player.distance.unwrap() > 10.0 && (0.5..8.0).contains(&player.top_speed.unwrap()), "{player:?}");
+    }
+    let teams = |team: &str| {
+        let mut numbers: Vec<_> =
+            players.iter().filter(|p| p.team.as_deref() == Some(team)).map(|p| p.number.unwrap()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let six: Vec<i32> = (0..WALKERS / 2).map(|i| i32::from(number(2 * i))).collect();
+    assert_eq!((teams("A"), teams("B")), (six.clone(), six));
+    assert!(tracks.iter().all(|t| t.player_id.is_none() == (&*t.class == "ball")));
+
+    // Only one camera's view of the pitch is known: 12 pixels a metre.
+    assert!(detections.iter().all(|d| d.pitch_x.is_none() || &*d.camera == "left"));
+    for d in detections.iter().filter(|d| &*d.camera == "left" && &*d.class == "player").take(100) {
+        assert!((d.pitch_x.unwrap() - (d.x + d.w / 2.0 - 640.0) / 12.0).abs() < 1e-3);
+        assert!((d.pitch_y.unwrap() - (360.0 - d.y - d.h) / 12.0).abs() < 1e-3);
+    }
 
     let summary: MatchSummary = serde_json::from_slice(&view["summary"]).unwrap();
     assert_eq!((summary.frames, summary.gap_frames), (4 * u64::from(FRAMES), 20));
+    assert_eq!(summary.people.len() as u32, WALKERS);
+    assert_eq!(
+        summary.recordings.iter().map(|r| (r.shots, r.repeated_frames)).collect::<Vec<_>>(),
+        [(1, 9), (1, 0), (1, 0), (2, 0)]
+    );
     assert_eq!((summary.tracks, summary.players), (tracks.len() as u64, players.len() as u64));
     assert_eq!(summary.recordings[1].gaps, [Gap { frames: GAP, reason: "decoder concealed a picture".into() }]);
     assert!(summary.parts.iter().zip(keys::TABLES).all(|(p, name)| p.sha256 == Digest::of_bytes(&view[name])));
     let preview = summary.preview.unwrap();
     assert_eq!((preview.recording.as_str(), preview.width, preview.height), ("half1_left.mp4", 1280, 720));
     assert!((125..375).contains(&preview.frame), "frame {} is not in the middle", preview.frame);
+}
+
+#[tokio::test]
+async fn a_squad_list_gives_teams_and_players_their_names() {
+    let world = World::new();
+    let mut inputs = world.shards("job", 100).await;
+    let before = inputs.digest();
+    let sheet = |name: &str, colour| TeamSheet {
+        name: name.into(),
+        colour: Some(colour),
+        players: (0..6)
+            .map(|i| SheetPlayer { number: number(2 * i), name: Some(format!("{name} {i}")), role: None })
+            .collect(),
+    };
+    // Both lists have the same numbers; the odd walkers are in white, the even ones in red.
+    inputs.squads = vec![sheet("Whites", [250, 250, 250]), sheet("Reds", [200, 20, 30])];
+    assert_ne!(inputs.digest(), before);
+    run(&world, &inputs).await.unwrap();
+    let view = view(&world.out, &inputs).await;
+    let players = rows::<Player>(&view["players"]);
+    assert_eq!(players.len() as u32, WALKERS);
+    for player in players {
+        let line = player.number.unwrap() - i32::from(number(0));
+        assert_eq!(player.name.as_deref(), Some(&*format!("{} {line}", player.team.unwrap())));
+    }
 }
 
 #[tokio::test]

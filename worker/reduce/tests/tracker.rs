@@ -123,7 +123,7 @@ fn all_tracks_end_at_a_cut() {
     let mut tracker = Tracker::new(&Track::default(), FPS, 1);
     for t in 0..60 {
         if t == 30 {
-            tracker.cut();
+            tracker.cut(t);
         }
         let serial = tracker.step(t, &[seen(300.0, 300.0)], None)[0];
         assert_eq!(serial, Some(u32::from(t >= 30)), "frame {t}");

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 mod accuracy;
 mod alone;
 mod dispatch;
+mod reduce;
 mod scale;
 mod season;
 mod throughput;
@@ -25,6 +26,8 @@ enum Bench {
     Dispatch(dispatch::Options),
     /// A thousand lanes that come and go: how much of their time becomes results.
     Scale(scale::Options),
+    /// A 90-minute match from shard tables to match tables: time and memory.
+    Reduce(reduce::Options),
     /// The tracker against its peers on real footage, and its speed.
     Track(track::Options),
     /// How right detections, tracks and identities are, against the committed figures.
@@ -42,6 +45,7 @@ fn main() {
         Bench::Throughput(options) => throughput::run(&options),
         Bench::Dispatch(options) => dispatch::run(&options),
         Bench::Scale(options) => scale::run(&options),
+        Bench::Reduce(options) => reduce::run(&options),
         Bench::Track(options) => track::run(&options),
         Bench::Accuracy(options) => accuracy::run(&options),
         Bench::Lanes(options) => dispatch::lanes(&options),

@@ -15,9 +15,7 @@ use fulltime_common::{
 };
 use fulltime_tables::{
     corners::{self, Corner},
-    shard::{
-        DescriptionRow, DetectionRow, FrameRow, write_descriptions, write_detections, write_frames,
-    },
+    shard::{DescriptionRow, DetectionRow, FrameRow, write_descriptions, write_detections, write_frames},
 };
 use serde_json::json;
 
@@ -109,7 +107,8 @@ async fn measure(folder: &Path, frames: u32) -> serde_json::Value {
 
 fn pipeline() -> Pipeline {
     let manifest = fulltime_tests::root().join("models/synth-detector/manifest.toml");
-    let manifest: Manifest = toml::from_str(&std::fs::read_to_string(manifest).expect("the shipped manifest")).expect("a manifest");
+    let manifest: Manifest =
+        toml::from_str(&std::fs::read_to_string(manifest).expect("the shipped manifest")).expect("a manifest");
     let settings: DetectSettings = toml::from_str("").expect("defaults");
     Pipeline {
         name: "bench".into(),

@@ -26,6 +26,9 @@ const SIDE: f64 = 3.0;
 /// Moments after which the place is worth half of what many would be, and what it can say of a goalkeeper's team at most.
 const MOMENTS: f64 = 5.0;
 const PLACE_MOST: f64 = 7.0;
+/// Somebody whose number was looked for in so many pictures and hardly read has none: log-odds a picture, and at most.
+const SILENCE: f64 = 0.2;
+const SILENCE_MOST: f64 = 4.0;
 /// Two teams' mean places are apart for sure when they differ by so much of how far players spread.
 const APART: f64 = 0.2;
 
@@ -194,7 +197,9 @@ impl Moments {
 
 /// How much more likely it is that those who wear this kit have numbers than that they have none: the logarithm.
 fn numbered(people: &[Cluster], group: &Group) -> f64 {
-    group.wearers.iter().map(|&i| &people[i].numbers).filter(|n| n.asked > 0).map(Numbers::for_some).sum()
+    let all = || group.wearers.iter().map(|&i| &people[i].numbers);
+    let asked = f64::from(all().map(|numbers| numbers.asked).sum::<u32>());
+    all().map(Numbers::for_some).sum::<f64>() - (asked * SILENCE).min(SILENCE_MOST)
 }
 
 fn mean(numbers: impl Iterator<Item = f64>) -> Option<(f64, usize)> {

@@ -52,8 +52,8 @@ pub struct Noise {
 
 impl Noise {
     pub(super) fn vertical(&self) -> Self {
-        let Self { position, speed, first_speed, upright, .. } = *self;
-        Self { position: position * upright, speed: speed * upright, first_speed: first_speed * upright, ..*self }
+        let by = self.upright;
+        Self { position: self.position * by, speed: self.speed * by, first_speed: self.first_speed * by, ..*self }
     }
 }
 
@@ -151,9 +151,14 @@ impl Motion {
     #[must_use]
     pub fn predict(&self, steps: f64, noise: &Noise) -> Self {
         let scale = self.h.at.max(1.0);
-        let axis = |axis: &Axis| axis.predict(steps, scale, noise);
-        let cy = self.cy.predict(steps, scale, &noise.vertical());
-        Self { cx: axis(&self.cx), cy, w: axis(&self.w), h: axis(&self.h) }
+        let axis = |axis: &Axis, noise| axis.predict(steps, scale, noise);
+        let vertical = &noise.vertical();
+        Self {
+            cx: axis(&self.cx, noise),
+            cy: axis(&self.cy, vertical),
+            w: axis(&self.w, noise),
+            h: axis(&self.h, noise),
+        }
     }
 
     /// Takes a sighting in.

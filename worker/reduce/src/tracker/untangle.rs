@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, ops::Range};
 
 use super::{
-    STEPS_PER_SECOND, Serial,
+    Fate, Live, STEPS_PER_SECOND, Serial, Tracker,
     camera::{CameraMotion, CameraPath},
     motion::{Bounds, Motion},
     tuning::Tuning,
@@ -20,6 +20,19 @@ pub struct Exchange {
     pub a: Serial,
     pub b: Serial,
     pub frames: Range<u32>,
+}
+
+impl Exchange {
+    /// Whose the sighting is that was said to be a track's.
+    #[must_use]
+    pub fn put_right(&self, frame: u32, track: Serial) -> Serial {
+        match track {
+            _ if !self.frames.contains(&frame) => track,
+            _ if track == self.a => self.b,
+            _ if track == self.b => self.a,
+            _ => track,
+        }
+    }
 }
 
 /// Two tracks that are close to each other, or were just now.
@@ -39,9 +52,93 @@ pub(super) struct Memory {
     pub bounds: Bounds,
 }
 
+impl Live {
+    /// Each goes on as the other after a frame; what they were before stays with them.
+    fn exchange(&mut self, other: &mut Self, after: u32) {
+        let tail = |track: &mut Self| {
+            let at = track.memory.partition_point(|memory| memory.frame <= after);
+            Vec::from(track.memory.split_off(at))
+        };
+        let (gone, come) = (tail(self), tail(other));
+        self.story.exchange(after, &gone, &come);
+        other.story.exchange(after, &come, &gone);
+        self.memory.extend(come);
+        other.memory.extend(gone);
+        std::mem::swap(&mut self.last, &mut other.last);
+        std::mem::swap(&mut self.motion, &mut other.motion);
+        std::mem::swap(&mut self.seen, &mut other.seen);
+    }
+}
+
+impl Tracker {
+    /// Notes who is close to whom in this frame.
+    pub(super) fn watch(&mut self, frame: u32) {
+        let sure = |track: &&Live| track.last == frame && self.fate(track.serial) == Fate::Reported;
+        let here: Vec<&Live> = self.live.iter().filter(sure).collect();
+        let mut found = Vec::new();
+        for (i, a) in here.iter().enumerate() {
+            for b in &here[i + 1..] {
+                if a.class == b.class && a.seen.iou(&b.seen) > self.tuning.close_iou {
+                    found.push((a.serial.min(b.serial), a.serial.max(b.serial)));
+                }
+            }
+        }
+        for (a, b) in found {
+            match self.close.iter_mut().find(|close| (close.a, close.b) == (a, b)) {
+                Some(close) => close.last = frame,
+                None => self.close.push(Close { a, b, since: frame, last: frame }),
+            }
+        }
+    }
+
+    /// Thinks again about tracks that were close and have been apart for a while, or that are about to end.
+    pub(super) fn untangle(&mut self, frame: u32) {
+        let mut i = 0;
+        while i < self.close.len() {
+            let close = &self.close[i];
+            let ending = |track: &&Live| {
+                [close.a, close.b].contains(&track.serial) && frame.saturating_sub(track.last) > self.lost
+            };
+            let due = frame.saturating_sub(close.last) > self.watch
+                || frame.saturating_sub(close.since) + self.watch > self.remember
+                || self.live.iter().any(|track| ending(&track));
+            if due {
+                let close = self.close.remove(i);
+                self.decide(&close, frame);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    pub(super) fn decide(&mut self, close: &Close, frame: u32) {
+        let place = |serial: Serial| self.live.iter().position(|track| track.serial == serial);
+        let (Some(i), Some(j)) = (place(close.a), place(close.b)) else { return };
+        let [a, b] = [&self.live[i], &self.live[j]];
+        let split = split(close, &a.memory, &b.memory, &self.camera, &self.tuning, self.fps);
+        let Some(after) = split else { return };
+        if let Ok([a, b]) = self.live.get_disjoint_mut([i, j]) {
+            a.exchange(b, after);
+        }
+        self.exchanges.push(Exchange { a: close.a, b: close.b, frames: after + 1..frame });
+        // Whoever else is close to one of them is close to the other from now on.
+        for other in &mut self.close {
+            let swap = |serial: Serial| match serial {
+                _ if serial == close.a => close.b,
+                _ if serial == close.b => close.a,
+                _ => serial,
+            };
+            if other.last > after {
+                let (a, b) = (swap(other.a), swap(other.b));
+                (other.a, other.b) = (a.min(b), a.max(b));
+            }
+        }
+    }
+}
+
 /// The frame after which two tracks should be exchanged, if they should. Both are followed anew with either's sightings
 /// from every frame on at which they were close; the cost is the filter's surprise in nats.
-pub(super) fn exchange(
+fn split(
     close: &Close,
     a: &VecDeque<Memory>,
     b: &VecDeque<Memory>,

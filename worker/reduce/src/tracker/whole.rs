@@ -46,7 +46,7 @@ pub fn follow<'a>(
     tuning: &Tuning,
     fps: f64,
 ) -> Followed {
-    let mut tracker = Tracker::with_tuning(settings, tuning.clone(), fps, 1);
+    let mut tracker = Tracker::with_tuning(settings, tuning.clone(), fps, 1).rethinking();
     let mut tracks: Vec<Vec<Sighting>> = Vec::new();
     let mut scores = Vec::new();
     for (frame, seen) in frames {

@@ -1,4 +1,5 @@
-//! A small made-up match: two halves, two cameras, walkers and a ball, a gap, and stores with its shards, cut as asked.
+//! A small made-up match: two halves, two cameras, walkers of two teams and a ball, a gap, a scene cut, a freeze frame, and
+//! stores with its shards, cut as asked.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -10,16 +11,23 @@ use fulltime_common::{
         Channels, Detect, DetectSettings, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Pipeline, Preview,
         Resize, Track,
     },
+    pitch::View,
     plan::{EngineClass, Gap, MatchId, Placement, RecordingRef, ReduceInputs, ReduceRecording, ReduceShard, ShardSpec},
     results::{Part, ShardResult},
     store::{Store, to_json},
 };
-use fulltime_tables::shard::{DetectionRow, FrameRow, write_detections, write_frames};
+use fulltime_tables::shard::{
+    DescriptionRow, DetectionRow, FrameRow, write_descriptions, write_detections, write_frames,
+};
 
 pub const FRAMES: u32 = 500;
 pub const WALKERS: u32 = 12;
 /// Two GOPs of the second recording that nobody could decode.
 pub const GAP: Range<u32> = 200..220;
+/// In the last recording another scene begins here: who was at the top is at the bottom.
+pub const CUT: u32 = 250;
+/// In the first recording the picture of the first of these is shown for all of them.
+pub const FREEZE: Range<u32> = 100..110;
 const GOP: u32 = 10;
 
 #[derive(Debug)]
@@ -92,7 +100,7 @@ impl World {
             height: 720,
             shards,
             gaps: Vec::new(),
-            views: Vec::new(),
+            views: if camera == "left" { vec![view()] } else { Vec::new() },
         }
     }
 
@@ -104,8 +112,8 @@ impl World {
             .iter()
             .map(|&frame| FrameRow {
                 frame,
-                content_hash: u64::from(frame),
-                luma: [90; 64],
+                content_hash: u64::from(shown(period, camera, frame)),
+                luma: std::array::from_fn(|i| 90 + if cut(period, camera, frame) { i as u8 * 2 } else { 0 }),
                 preview: frame.is_multiple_of(50).then(|| GRASS.clone()),
                 corners: Vec::new(),
             })
@@ -114,6 +122,7 @@ impl World {
         let mut parts = Vec::new();
         for (key, bytes) in [
             (keys::store::shard_detections(&digest), write_detections(&rows).unwrap()),
+            (keys::store::shard_descriptions(&digest), write_descriptions(&described(&rows, period, camera)).unwrap()),
             (keys::store::shard_frames(&digest), write_frames(&frames).unwrap()),
         ] {
             let name = key.rsplit('/').next().unwrap().to_owned();
@@ -159,10 +168,11 @@ pub fn pipeline() -> Pipeline {
                 input_size: None,
                 score_threshold: 0.25,
                 nms_iou: 0.6,
+                soft_nms: None,
                 classes: Vec::new(),
                 every: 1,
                 tiles: None,
-                region: Vec::new(),
+                region: Default::default(),
             },
         },
         describe: None,
@@ -206,6 +216,7 @@ fn noise(seed: [u32; 4]) -> f32 {
 
 /// Walkers on lanes of their own, some seen badly or not at all now and then, a ball, and false alarms.
 fn detections(period: u32, camera: &str, frame: u32) -> Vec<DetectionRow> {
+    let (number, frame) = (frame, shown(period, camera, frame));
     let place = period * 2 + u32::from(camera == "main");
     let mut rows = Vec::new();
     for walker in 0..WALKERS {
@@ -216,7 +227,8 @@ fn detections(period: u32, camera: &str, frame: u32) -> Vec<DetectionRow> {
         let speed = 0.4 + noise([place, walker, 0, 1]) * 1.2;
         let score = if chance(2) < 0.1 { 0.3 } else { 0.6 + 0.3 * chance(3) };
         let x = 40.0 + frame as f32 * speed + 4.0 * chance(4);
-        rows.push(DetectionRow { frame, class: 0, score, x, y: 30.0 + 55.0 * walker as f32, w: 18.0, h: 46.0 });
+        let lane = if cut(period, camera, frame) { WALKERS - 1 - walker } else { walker };
+        rows.push(DetectionRow { frame, class: 0, score, x, y: lane_y(lane), w: 18.0, h: 46.0 });
     }
     rows.push(DetectionRow { frame, class: 1, score: 0.7, x: 1000.0 - frame as f32, y: 5.0, w: 12.0, h: 12.0 });
     if noise([place, 99, frame, 5]) < 0.2 {
@@ -224,7 +236,64 @@ fn detections(period: u32, camera: &str, frame: u32) -> Vec<DetectionRow> {
         rows.push(DetectionRow { frame, class: 0, score: 0.55, x, y, w: 18.0, h: 46.0 });
     }
     rows.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.x.total_cmp(&b.x)));
+    rows.iter_mut().for_each(|row| row.frame = number);
     rows
+}
+
+fn cut(period: u32, camera: &str, frame: u32) -> bool {
+    (period, camera) == (2, "main") && frame >= CUT
+}
+
+/// The frame whose picture is shown.
+fn shown(period: u32, camera: &str, frame: u32) -> u32 {
+    if (period, camera) == (1, "left") && FREEZE.contains(&frame) { FREEZE.start } else { frame }
+}
+
+fn lane_y(lane: u32) -> f32 {
+    30.0 + 55.0 * lane as f32
+}
+
+/// Twelve pixels a metre, the centre spot in the middle of the picture.
+pub fn view() -> View {
+    let homography = [12.0, 0.0, 640.0, 0.0, -12.0, 360.0, 0.0, 0.0, 1.0];
+    View { frame: 0, moving: false, homography, pitch: [105.0, 68.0] }
+}
+
+/// The number of a walker; even and odd ones are two teams.
+pub fn number(walker: u32) -> u8 {
+    (walker / 2 + 3) as u8
+}
+
+/// What is seen of the walkers five times a second. The number can be read one time in three, and now and then it is misread.
+fn described(rows: &[DetectionRow], period: u32, camera: &str) -> Vec<DescriptionRow> {
+    let mut descriptions = Vec::new();
+    for frame in rows.chunk_by(|a, b| a.frame == b.frame).filter(|frame| frame[0].frame.is_multiple_of(5)) {
+        for (detection, row) in (0..).zip(frame) {
+            let Some(lane) = (0..WALKERS).find(|lane| row.class == 0 && row.y == lane_y(*lane)) else { continue };
+            let walker = if cut(period, camera, row.frame) { WALKERS - 1 - lane } else { lane };
+            let chance = |what| noise([period * 7 + walker, row.frame, what, camera.len() as u32]);
+            let look: Vec<f32> =
+                (0..16).map(|i| noise([walker, i, 8, 8]) - 0.5 + 0.2 * (chance(20 + i) - 0.5)).collect();
+            let length = look.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let mut kit = [0; 24];
+            let shirt = if walker.is_multiple_of(2) { 2 } else { 10 };
+            (kit[shirt], kit[11], kit[12 + shirt], kit[23]) = (230, 200, 200, 120);
+            let numbers = match chance(1) {
+                0.0..0.33 => vec![number(walker), 240, 100, 15],
+                0.33..0.36 => vec![number(walker) + 10, 200, 100, 55],
+                _ => vec![100, 255],
+            };
+            descriptions.push(DescriptionRow {
+                frame: row.frame,
+                detection,
+                look: Some(look.iter().map(|v| ((v / length * 127.0) as i8).cast_unsigned()).collect()),
+                kit,
+                numbers: Some(numbers),
+                sharpness: 9.0,
+            });
+        }
+    }
+    descriptions
 }
 
 /// A mown pitch as JPEG.
