@@ -236,10 +236,11 @@ fn solve(mut m: [[f64; 9]; 8]) -> Option<[f64; 8]> {
             return None;
         }
         m.swap(column, pivot);
-        for row in column + 1..8 {
-            let factor = m[row][column] / m[column][column];
-            for at in column..9 {
-                m[row][at] -= factor * m[column][at];
+        let upper = m[column];
+        for lower in &mut m[column + 1..] {
+            let factor = lower[column] / upper[column];
+            for (value, above) in lower[column..].iter_mut().zip(&upper[column..]) {
+                *value -= factor * above;
             }
         }
     }

@@ -54,13 +54,16 @@ impl Answers {
     }
 }
 
+/// True team and found team of a track, each if there is one.
+type Teams = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// One match. Recordings of one match are counted into one; several matches are added up by their [`Figures`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct People {
     number: Answers,
     role: Answers,
     /// True team (or none) and found team (or none) of every track. Teams may be called otherwise than in the truth.
-    teams: BTreeMap<(Option<Arc<str>>, Option<Arc<str>>), u64>,
+    teams: BTreeMap<Teams, u64>,
     tracks: u64,
     nobody: u64,
     lasting: Answers,
@@ -173,7 +176,7 @@ impl People {
     /// The true team that each found one stands for: those names that make most answers right.
     #[must_use]
     pub fn team_names(&self) -> BTreeMap<Arc<str>, Arc<str>> {
-        let names = |of: fn(&(Option<Arc<str>>, Option<Arc<str>>)) -> &Option<Arc<str>>| {
+        let names = |of: fn(&Teams) -> &Option<Arc<str>>| {
             let mut names: Vec<Arc<str>> = self.teams.keys().filter_map(|key| of(key).clone()).collect();
             names.sort();
             names.dedup();

@@ -69,7 +69,7 @@ fn sorted(sequence: &Sequence) -> Vec<(u32, i64, Option<Rect>, Option<[f64; 3]>,
         (frame, object.id.unwrap_or(-1), object.bounds, object.world, known)
     };
     let mut rows: Vec<_> = sequence.objects().map(row).collect();
-    rows.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    rows.sort_by_key(|row| (row.0, row.1));
     rows
 }
 

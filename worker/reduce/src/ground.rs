@@ -29,7 +29,7 @@ struct Now {
 impl Ground {
     #[must_use]
     pub fn new(views: &[View]) -> Self {
-        let mut views = views.to_vec().into_iter();
+        let mut views = Vec::from(views).into_iter();
         let next = views.next();
         Self { views, next, now: None }
     }

@@ -260,7 +260,7 @@ impl<'t, 'a> Recording<'t, 'a> {
         let Frame { rows, descriptions, preview, .. } = frame;
         self.detections += rows.len() as u64;
         self.most = self.most.max(rows.len() as u32);
-        let places = rows.iter().map(|row| foot(row)).map(|(x, y)| self.ground.place(x, y)).collect();
+        let places = rows.iter().map(foot).map(|(x, y)| self.ground.place(x, y)).collect();
         let (shot, duplicate_of) = (self.shot, step.duplicate_of);
         self.waiting.push_back(Waiting {
             frame: step.frame,

@@ -30,6 +30,7 @@ const WHOLE: f64 = 255.0;
 /// `chance[m][n]`: the chance of answer `m` when number `n` is there.
 static CHANCE: LazyLock<Vec<[f64; ALL]>> = LazyLock::new(|| {
     let mut chance = vec![[0.0; ALL]; ALL];
+    #[expect(clippy::needless_range_loop, reason = "a column of a table by rows")]
     for n in 0..NONE {
         let wrong: Vec<f64> = (0..NONE).map(|m| weight(n, m)).collect();
         let total: f64 = wrong.iter().sum();
