@@ -12,9 +12,11 @@ mod describe;
 mod identify;
 mod manifest;
 
-pub use describe::{Describe, DescribeFile, DescribeSettings};
+pub use describe::{Describe, DescribeFile, DescribeSettings, PEOPLE};
 pub use identify::Identify;
-pub use manifest::{Channels, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Resize};
+pub use manifest::{
+    BoxFormat, Channels, Generic, Layout, Manifest, ModelFile, ModelInput, ModelOutput, Resize, Scores,
+};
 
 /// A pipeline file (TOML).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +58,9 @@ pub struct DetectSettings {
     /// Class-aware non-maximum suppression: of two boxes that overlap more (IoU) the weaker goes. 0 to 1.
     #[serde(default = "default_nms")]
     pub nms_iou: f32,
+    /// Lower the scores of boxes that overlap a better one instead of dropping them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_nms: Option<SoftNms>,
     /// Classes to keep, by the manifest's names; empty keeps all.
     #[serde(default)]
     pub classes: Vec<String>,
@@ -65,10 +70,55 @@ pub struct DetectSettings {
     /// Cut the region into tiles and run the model on each.
     #[serde(default)]
     pub tiles: Option<Tiles>,
-    /// Polygon of the pitch in relative coordinates (0 to 1): only its bounding box is looked at, and only boxes whose
-    /// bottom centre lies inside are kept. Empty: the whole picture.
+    /// Where the pitch is: a polygon in relative coordinates (0 to 1), or `"grass"`, found in every picture by its colour.
+    /// Only boxes whose bottom centre lies inside are kept, and of a polygon only the bounding box is looked at. Empty:
+    /// the whole picture.
     #[serde(default)]
-    pub region: Vec<[f32; 2]>,
+    pub region: Region,
+}
+
+/// Soft suppression (Bodla et al., Soft-NMS, 2017). What falls below `score_threshold` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", tag = "decay", deny_unknown_fields)]
+pub enum SoftNms {
+    /// Times 1 - IoU, where the IoU is above `nms_iou`.
+    Linear,
+    /// Times exp(-IoU² / sigma).
+    Gaussian { sigma: f32 },
+}
+
+/// Where the pitch is in the picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a list of corners `[x, y]`, or \"grass\"")]
+pub enum Region {
+    /// Corners, the same in every picture.
+    Polygon(Vec<[f32; 2]>),
+    /// Found in each picture.
+    Found(Ground),
+}
+
+/// What the pitch is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ground {
+    Grass,
+}
+
+impl Default for Region {
+    fn default() -> Self {
+        Self::Polygon(Vec::new())
+    }
+}
+
+impl Region {
+    /// The corners that are the same in every picture; none: all of it, or what is found.
+    #[must_use]
+    pub fn polygon(&self) -> &[[f32; 2]] {
+        match self {
+            Self::Polygon(corners) => corners,
+            Self::Found(Ground::Grass) => &[],
+        }
+    }
 }
 
 /// A grid of overlapping tiles over the region's bounding box.

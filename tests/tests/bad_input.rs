@@ -119,11 +119,13 @@ fn models_that_are_missing_changed_or_of_another_shape_are_refused_by_name() {
     let archive = dir.path().join("archive");
     good(&archive, "fine");
     let out = dir.path().join("out");
-    let folder = root().join("models/synth-detector");
-    let copy = dir.path().join("model");
-    fs::create_dir_all(&copy).expect("create");
-    for entry in fs::read_dir(&folder).expect("the shipped detector").flatten() {
-        fs::copy(entry.path(), copy.join(entry.file_name())).expect("copy");
+    let copy = dir.path().join("synth-detector");
+    for model in ["synth-detector", "synth-embedder", "synth-digits"] {
+        let to = dir.path().join(model);
+        fs::create_dir_all(&to).expect("create");
+        for entry in fs::read_dir(root().join("models").join(model)).expect("a shipped model").flatten() {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
+        }
     }
     let pipeline = copy.join("pipeline.toml");
     let onnx = copy.join("synth-detector.onnx");

@@ -36,6 +36,10 @@ pub struct Options {
     /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`; for tests and planning.
     #[arg(long, env = "FULLTIME_SIM", value_name = "SCRIPT", hide = true)]
     pub sim: Option<String>,
+    /// Infer every picture, even one that equals the one before: to measure what that saves, and to prove that it leaves no
+    /// trace.
+    #[arg(long, env = "FULLTIME_NO_REUSE", hide = true)]
+    pub no_reuse: bool,
     /// Be a lane of the worker at the other end of standard input.
     #[arg(long, hide = true)]
     pub lane_process: bool,

@@ -1,6 +1,8 @@
 //! What the types cannot say about a pipeline: ranges, and what must agree between settings and manifest.
 
-use fulltime_common::pipeline::{DescribeFile, DetectSettings, Manifest, ModelOutput, PipelineFile};
+use fulltime_common::pipeline::{
+    DescribeFile, DetectSettings, Generic, Manifest, ModelOutput, PipelineFile, Scores, SoftNms,
+};
 
 /// A setting that cannot be.
 #[derive(Debug)]
@@ -32,7 +34,12 @@ fn within(keys: &'static [&'static str], value: f64, low: f64, high: f64) -> Res
 fn stride(manifest: &Manifest) -> u32 {
     match &manifest.output {
         ModelOutput::Yolox { strides, .. } => strides.iter().copied().max().unwrap_or(1).max(1),
-        ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => 1,
+        ModelOutput::Yolov5 { .. }
+        | ModelOutput::Yolov8 { .. }
+        | ModelOutput::Detr { .. }
+        | ModelOutput::Generic(_)
+        | ModelOutput::Embedding { .. }
+        | ModelOutput::Ctc { .. } => 1,
     }
 }
 
@@ -57,7 +64,11 @@ fn check_detector(manifest: &Manifest) -> Result<(), Fault> {
             let why = format!("is {strides:?}; at least one stride is needed, none of them 0");
             return fault(&["output", "strides"], why);
         }
-        ModelOutput::Yolox { .. } => {}
+        ModelOutput::Yolox { .. }
+        | ModelOutput::Yolov5 { .. }
+        | ModelOutput::Yolov8 { .. }
+        | ModelOutput::Detr { .. } => {}
+        ModelOutput::Generic(generic) => check_generic(generic, manifest.classes.len())?,
         ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => {
             return fault(&["output", "head"], "is no detector's");
         }
@@ -73,13 +84,37 @@ fn check_detector(manifest: &Manifest) -> Result<(), Fault> {
     check_input(manifest)
 }
 
+/// Every column that is read must exist.
+fn check_generic(generic: &Generic, classes: usize) -> Result<(), Fault> {
+    let columns = u64::from(generic.columns);
+    let within = |key: &'static [&'static str], first: u32, count: usize, what: &str| {
+        let end = u64::from(first) + count as u64;
+        match end <= columns {
+            true => Ok(()),
+            false => fault(key, format!("is {first}; {what} ends at column {end}, but there are {columns}")),
+        }
+    };
+    let scores = match (generic.label_column, generic.scores) {
+        (Some(_), _) => 1,
+        (None, Scores::Softmax) => classes + 1,
+        (None, Scores::Probability | Scores::Sigmoid) => classes,
+    };
+    within(&["output", "box_column"], generic.box_column, 4, "the box")?;
+    within(&["output", "score_column"], generic.score_column, scores, "the scores")?;
+    if let Some(column) = generic.objectness_column {
+        within(&["output", "objectness_column"], column, 1, "the objectness")?;
+    }
+    if let Some(column) = generic.label_column {
+        within(&["output", "label_column"], column, 1, "the label")?;
+    }
+    Ok(())
+}
+
 /// The first thing wrong with an embedder's manifest.
 pub fn embedder(manifest: &Manifest) -> Option<Fault> {
     let check = || match &manifest.output {
         ModelOutput::Embedding { .. } => check_crop(manifest),
-        ModelOutput::Yolox { .. } | ModelOutput::Ctc { .. } => {
-            fault(&["output", "head"], "is no embedder's; `embedding` is needed")
-        }
+        _ => fault(&["output", "head"], "is no embedder's; `embedding` is needed"),
     };
     check().err()
 }
@@ -100,9 +135,7 @@ pub fn reader(manifest: &Manifest) -> Option<Fault> {
             }
             check_crop(manifest)
         }
-        ModelOutput::Yolox { .. } | ModelOutput::Embedding { .. } => {
-            fault(&["output", "head"], "is no reader's; `ctc` is needed")
-        }
+        _ => fault(&["output", "head"], "is no reader's; `ctc` is needed"),
     };
     check().err()
 }
@@ -160,6 +193,9 @@ fn check_settings(file: &PipelineFile, manifest: &Manifest) -> Result<(), Fault>
     let detect = &file.detect.settings;
     within(&["detect", "score_threshold"], detect.score_threshold.into(), 0.0, 1.0)?;
     within(&["detect", "nms_iou"], detect.nms_iou.into(), 0.0, 1.0)?;
+    if let Some(SoftNms::Gaussian { sigma }) = detect.soft_nms {
+        within(&["detect", "soft_nms", "sigma"], sigma.into(), 1e-3, 1e3)?;
+    }
     if detect.every == 0 {
         return fault(&["detect", "every"], "is 0; at least 1 is needed");
     }
@@ -176,12 +212,13 @@ fn check_settings(file: &PipelineFile, manifest: &Manifest) -> Result<(), Fault>
         }
         within(&["detect", "tiles", "overlap"], tiles.overlap.into(), 0.0, 0.5)?;
     }
-    if !detect.region.is_empty() {
-        if detect.region.len() < 3 {
-            let n = detect.region.len();
+    let region = detect.region.polygon();
+    if !region.is_empty() {
+        if region.len() < 3 {
+            let n = region.len();
             return fault(&["detect", "region"], format!("has {n} corners; a polygon needs at least 3"));
         }
-        if let Some(point) = detect.region.iter().find(|p| !p.iter().all(|v| (0.0..=1.0).contains(v))) {
+        if let Some(point) = region.iter().find(|p| !p.iter().all(|v| (0.0..=1.0).contains(v))) {
             let why = format!("has the corner {point:?}; relative coordinates lie between 0 and 1");
             return fault(&["detect", "region"], why);
         }

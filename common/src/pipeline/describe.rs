@@ -23,6 +23,9 @@ pub struct DescribeFile {
     pub settings: DescribeSettings,
 }
 
+/// Class names that stand for a person, in the manifests we know.
+pub const PEOPLE: [&str; 7] = ["person", "player", "goalkeeper", "referee", "official", "coach", "staff"];
+
 /// Who is described, how often, and whose number is worth reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -55,7 +58,7 @@ impl Default for DescribeSettings {
             min_height: 16.0,
             number_min_height: 32.0,
             number_max_aspect: 1.0,
-            number_min_sharpness: 0.0,
+            number_min_sharpness: 12.0,
             number_region: [0.0, 0.12, 1.0, 0.55],
         }
     }

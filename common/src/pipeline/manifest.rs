@@ -111,6 +111,35 @@ pub enum ModelOutput {
         name: Option<String>,
         strides: Vec<u32>,
     },
+    /// `[batch, n, 5 + classes]`: centre x, y, width and height in pixels of the input, objectness, class probabilities
+    /// (YOLOv5, YOLOv6, YOLOv7).
+    Yolov5 {
+        /// Tensor name; default: the model's only output.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// `[batch, 4 + classes, n]`: centre x, y, width and height in pixels of the input, class probabilities (YOLOv8 and
+    /// after).
+    Yolov8 {
+        /// Tensor name; default: the model's only output.
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// `[batch, n, 4 + classes]`, or boxes and scores in a tensor each: centre x, y, width and height as shares of the
+    /// input, and scores (Carion et al., DETR, 2020; RT-DETR). Every object is given once: nothing is suppressed.
+    Detr {
+        /// Name of the tensor, or with `boxes` of that of the scores, `[batch, n, classes]`; default: the model's only
+        /// output.
+        #[serde(default)]
+        name: Option<String>,
+        /// Name of the tensor of the boxes, `[batch, n, 4]`, where it is another.
+        #[serde(default)]
+        boxes: Option<String>,
+        #[serde(default)]
+        scores: Scores,
+    },
+    /// Any tensor with a row or a column for every box.
+    Generic(Generic),
     /// `[batch, n]`: what a person looks like. Only the direction counts.
     Embedding {
         /// Tensor name; default: the model's only output.
@@ -128,4 +157,69 @@ pub enum ModelOutput {
         /// Column of the blank, from 0.
         blank: u32,
     },
+}
+
+/// How scores are given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scores {
+    /// As probabilities.
+    #[default]
+    Probability,
+    /// As logits, each class for itself.
+    Sigmoid,
+    /// As logits of the classes and of one more, the last, for no object at all.
+    Softmax,
+}
+
+/// Where the parts of a box are in a tensor. Columns count from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Generic {
+    /// Tensor name; default: the model's only output.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `[batch, n, columns]`, or `[batch, columns, n]` if true.
+    #[serde(default)]
+    pub transposed: bool,
+    /// Columns of the tensor.
+    pub columns: u32,
+    /// First of four columns with the box.
+    #[serde(default)]
+    pub box_column: u32,
+    #[serde(default)]
+    pub box_format: BoxFormat,
+    /// Whether boxes are given as shares of the input's width and height, not in its pixels.
+    #[serde(default)]
+    pub normalised: bool,
+    /// Column of the objectness, a probability that all class scores are multiplied with.
+    #[serde(default)]
+    pub objectness_column: Option<u32>,
+    /// First column of the class scores; or, with `label_column`, the column of the box's score.
+    pub score_column: u32,
+    /// Column that holds the number of the class.
+    #[serde(default)]
+    pub label_column: Option<u32>,
+    #[serde(default)]
+    pub scores: Scores,
+    /// Whether boxes that overlap are still to be suppressed.
+    #[serde(default = "yes")]
+    pub suppress: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What the four numbers of a box are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BoxFormat {
+    /// Centre x, y, width, height.
+    #[default]
+    Cxcywh,
+    /// Left, top, width, height.
+    Xywh,
+    /// Left, top, right, bottom.
+    Xyxy,
 }

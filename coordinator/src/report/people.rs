@@ -76,7 +76,7 @@ mod tests {
         assert!(
             at("<td>A<small>N. 4") < at("<td>A</td>")
                 && at("<td>A</td>") < at("<td>B<")
-                && at("<td>B<") < at("<td>–</td><td>–</td>")
+                && at("<td>B<") < at("<tr><td>–</td><td>–</td>")
         );
         assert!(out.contains("4 people known, 2 by number") && out.contains("40 m") && out.contains("&lt;b"));
         let mut nothing = String::new();

@@ -167,6 +167,16 @@ impl Picture {
     }
 }
 
+impl PartialEq for Picture {
+    /// Whether every visible sample is the same, and means the same.
+    fn eq(&self, other: &Self) -> bool {
+        let shape =
+            |picture: &Self| (picture.width(), picture.height(), picture.layout, picture.matrix, picture.full_range);
+        shape(self) == shape(other)
+            && (0..self.planes()).all(|plane| self.plane(plane).rows().eq(other.plane(plane).rows()))
+    }
+}
+
 /// Converts what [`Layout::of`] does not know. Keeps its tables from picture to picture.
 #[derive(Debug)]
 pub(crate) struct Scaler(*mut SwsContext);

@@ -105,8 +105,14 @@ async fn recording(
     let recording = RecordingRef { size: 1, etag: key.clone(), key };
     let index = RecordingIndex::digest("file:///observed", &recording);
     let frames = rows.iter().map(|row| row.frame + 1).max().unwrap_or_default();
-    let codec =
-        Codec { name: "h264".into(), tag: 0, extradata: Vec::new(), width: 1280, height: 720, bits_per_coded_sample: 0 };
+    let codec = Codec {
+        name: "h264".into(),
+        tag: 0,
+        extradata: Vec::new(),
+        width: 1280,
+        height: 720,
+        bits_per_coded_sample: 0,
+    };
     let container = RecordingIndex {
         recording: recording.clone(),
         container: "mov,mp4".into(),

@@ -131,6 +131,8 @@ pub struct Recording<'t, 'a> {
     /// A cut since the last frame that was tracked; the camera's motion since then, while it is known.
     cut: bool,
     motion: Option<crate::tracker::CameraMotion>,
+    /// What was last given to the tracker, and its answer.
+    tracked: (Vec<DetectionRow>, Vec<Option<Serial>>),
     /// Reported tracks of this recording, by number, and index into it by serial.
     open: Vec<Sums>,
     number_of: Vec<Option<usize>>,
@@ -163,6 +165,7 @@ impl<'t, 'a> Recording<'t, 'a> {
             shot: 1,
             cut: false,
             motion: None,
+            tracked: Default::default(),
             open: Vec::new(),
             number_of: Vec::new(),
             detections: 0,
@@ -230,6 +233,11 @@ impl<'t, 'a> Recording<'t, 'a> {
         if !step.frame.is_multiple_of(self.every) && frame.rows.is_empty() {
             return self.wait(step, frame, Vec::new());
         }
+        // Who stands still because the picture does would seem to jump when it goes on: the tracker gets a picture once.
+        if step.duplicate_of.is_some() && !self.cut && same_boxes(&self.tracked.0, &frame.rows) {
+            let serials = self.tracked.1.clone();
+            return self.wait(step, frame, serials);
+        }
         if std::mem::take(&mut self.cut) {
             self.tracker.cut(step.frame);
         }
@@ -242,6 +250,7 @@ impl<'t, 'a> Recording<'t, 'a> {
         let seen: Vec<Observation> =
             frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, look.as_deref())).collect();
         let serials = self.tracker.step(step.frame, &seen, self.motion.as_ref());
+        self.tracked = (frame.rows.clone(), serials.clone());
         self.put_right();
         self.motion = Some(crate::tracker::CameraMotion::STILL);
         self.wait(step, frame, serials)
@@ -487,6 +496,12 @@ fn foot(row: &DetectionRow) -> (f64, f64) {
 
 fn signed(look: &[u8]) -> Vec<i8> {
     look.iter().map(|byte| byte.cast_signed()).collect()
+}
+
+/// Whether two pictures gave the same detections in the same order.
+fn same_boxes(a: &[DetectionRow], b: &[DetectionRow]) -> bool {
+    let boxes = |row: &DetectionRow| (row.class, [row.score, row.x, row.y, row.w, row.h].map(f32::to_bits));
+    a.iter().map(boxes).eq(b.iter().map(boxes))
 }
 
 fn observation<'a>(row: &DetectionRow, look: Option<&'a [i8]>) -> Observation<'a> {

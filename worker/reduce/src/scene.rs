@@ -82,7 +82,13 @@ pub struct Scene {
 impl Scene {
     #[must_use]
     pub fn new(width: u32) -> Self {
-        Self { width: f64::from(width.max(1)), last: None, flash: false, queue: VecDeque::new(), first_with: HashMap::new() }
+        Self {
+            width: f64::from(width.max(1)),
+            last: None,
+            flash: false,
+            queue: VecDeque::new(),
+            first_with: HashMap::new(),
+        }
     }
 
     /// Takes the next picture and says what one before it is, as soon as that is certain.

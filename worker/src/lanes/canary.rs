@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use fulltime_common::index::RecordingIndex;
 use fulltime_media::{IntervalDecoder, IntervalOutcome, Picture};
-use fulltime_vision::Detector;
+use fulltime_vision::{Describer, Detection, Detector};
 
-use super::picture::NoColour;
+use super::{picture::NoColour, shard::Loaded};
 use crate::error::TaskError;
 
 /// Test cards in H.264 with B-frames, in MP4. Made by `worker/tests/worker/canary.rs`, as is its index.
@@ -19,23 +19,26 @@ const PICTURES: u64 = 0x3468_e9fd_9ff3_dcf8;
 /// Pictures that are shown to the detector: the first, and one that refers to others.
 const LOOKED_AT: [u32; 2] = [0, 7];
 
-/// Decodes the canary, and infers it twice if there is a detector.
+/// Decodes the canary, and with the task's models infers and describes it twice.
 ///
 /// # Errors
 /// [`TaskError::Canary`], and whatever decoder and engine fail with.
-pub fn check(detector: Option<&mut Detector>) -> Result<(), TaskError> {
+pub fn check(models: Option<&mut Loaded>) -> Result<(), TaskError> {
     let pictures = decode()?;
     if digest(&pictures) != PICTURES {
         return Err(TaskError::Canary { what: "decodes to other pictures" });
     }
-    let Some(detector) = detector else { return Ok(()) };
+    let Some(Loaded { detector, describer }) = models else { return Ok(()) };
     for (_, picture) in pictures.iter().filter(|(frame, _)| LOOKED_AT.contains(frame)) {
         infer(detector, picture)?;
+        if let Some(describer) = describer {
+            describe(describer, picture)?;
+        }
     }
     Ok(())
 }
 
-fn decode() -> Result<Vec<(u32, Picture)>, TaskError> {
+pub fn decode() -> Result<Vec<(u32, Picture)>, TaskError> {
     let index = RecordingIndex::from_bytes(INDEX).map_err(|_| TaskError::Canary { what: "has no index" })?;
     let mut decoder = IntervalDecoder::new(&index)?;
     let mut pictures = Vec::new();
@@ -72,6 +75,22 @@ fn infer(detector: &mut Detector, picture: &Picture) -> Result<(), TaskError> {
     }
     if once.iter().map(|value| value.to_bits()).ne(again.iter().map(|value| value.to_bits())) {
         return Err(TaskError::Canary { what: "gives two answers to one picture" });
+    }
+    Ok(())
+}
+
+/// Describes a made-up person of every class.
+fn describe(describer: &mut Describer, picture: &Picture) -> Result<(), TaskError> {
+    let mut no_colour = NoColour::default();
+    let view = no_colour.view(picture);
+    let (w, h) = (view.width as f32 / 2.0, view.height as f32);
+    let people: Vec<_> = (0..8).map(|class| Detection { class, score: 1.0, x: w / 2.0, y: 0.0, w, h }).collect();
+    let mut say = || {
+        describer.add(0, &view, &people)?;
+        describer.finish()
+    };
+    if say()? != say()? {
+        return Err(TaskError::Canary { what: "describes one picture in two ways" });
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::{
 pub struct Engine {
     pub kind: EngineKind,
     pub class: EngineClass,
+    /// Whether pictures that equal the one before are inferred once.
+    pub reuse: bool,
 }
 
 impl Engine {
@@ -29,7 +31,7 @@ impl Engine {
         };
         // Decoders may differ in the last bit from release to release, so theirs is part of the class.
         let class = EngineClass(format!("{}-{}", kind.engine_class()?, fulltime_media::decoder_class()));
-        Ok(Self { kind, class })
+        Ok(Self { kind, class, reuse: !options.no_reuse })
     }
 
     /// The sim needs none.

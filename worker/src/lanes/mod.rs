@@ -201,13 +201,13 @@ impl LocalLanes {
         };
         let (mut machine, attempt) = (self.machine(), Arc::clone(attempt));
         let finished = blocking(move || -> Result<Machine, TaskError> {
-            let detector = match &loadable {
+            let models = match &loadable {
                 Some((map, pipeline, models)) => {
-                    Some(loading::watched(&attempt, || machine.detector(*map, models, pipeline))?)
+                    Some(loading::watched(&attempt, || machine.load(*map, models, pipeline))?)
                 }
                 None => None,
             };
-            canary::check(detector)?;
+            canary::check(models)?;
             Ok(machine)
         });
         self.keep(finished.await??);

@@ -60,6 +60,9 @@ impl Program {
         if let Some(sim) = &options.sim {
             arguments.extend(["--sim".into(), sim.into()]);
         }
+        if options.no_reuse {
+            arguments.push("--no-reuse".into());
+        }
         Self { path: path.to_owned(), arguments }
     }
 

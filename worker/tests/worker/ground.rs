@@ -13,7 +13,7 @@ use fulltime_common::{
     Digest, Disposition,
     index::RecordingIndex,
     keys,
-    pipeline::{Detect, DetectSettings, Manifest, Pipeline},
+    pipeline::{Describe, DescribeSettings, Detect, DetectSettings, Manifest, Pipeline},
     plan::{EngineClass, RecordingRef, ShardSpec},
     queue::{Bus, MemoryBus},
     store::Store,
@@ -78,7 +78,7 @@ impl Ground {
         let pipeline = Pipeline {
             name: "test".into(),
             detect: Detect { model: manifest, settings },
-            describe: None,
+            describe: Some(describe()),
             preview: fulltime_common::pipeline::Preview { every_seconds: 1.0, width: 160 },
             track: fulltime_common::pipeline::Track::default(),
             identify: Default::default(),
@@ -284,6 +284,27 @@ impl Ground {
         files.sort();
         files.iter().map(|path| (path.strip_prefix(self.path("store")).unwrap().into(), read(path))).collect()
     }
+}
+
+/// Everybody is described, with models that only the sim engine has.
+fn describe() -> Describe {
+    let manifest = |output: &str| {
+        let text = format!(
+            "name = 'test'\nfile = {{ path = 'x', sha256 = '{}' }}\ninput = {{ channels = 'rgb', size = [16, 24] }}\n\
+             output = {{ {output} }}",
+            Digest::of_bytes(b"weights"),
+        );
+        Some(toml::from_str(&text).unwrap())
+    };
+    let settings = DescribeSettings {
+        min_height: 1.0,
+        number_min_height: 1.0,
+        number_max_aspect: 100.0,
+        number_min_sharpness: 0.0,
+        ..DescribeSettings::default()
+    };
+    let numbers = manifest("head = 'ctc', alphabet = '0123456789', blank = 10");
+    Describe { embedder: manifest("head = 'embedding'"), numbers, settings }
 }
 
 /// Disposition of a failure, and how it was seen.

@@ -94,7 +94,7 @@ async fn a_lane_process_gives_the_bytes_that_this_process_gives() {
     let [mut apart, mut here] = [tables(&apart), tables(&here)];
     apart.sort();
     here.sort();
-    assert_eq!(apart.len(), 8);
+    assert_eq!(apart.len(), 12);
     assert!(apart == here);
 }
 

@@ -9,8 +9,8 @@ use fulltime_common::{
     results::{MatchSummary, ShardResult},
     wire::{EventKind, Pool, Task, TaskKind},
 };
-use fulltime_synth::EncodeOptions;
-use fulltime_tables::shard::{read_detections, read_frames};
+use fulltime_synth::{EncodeOptions, Encoder, testcard};
+use fulltime_tables::shard::{read_descriptions, read_detections, read_frames};
 use futures::StreamExt as _;
 
 use crate::ground::{FRAMES, Ground, asset, hung, small};
@@ -36,8 +36,17 @@ async fn a_shard_runs_once_and_is_found_the_next_time() {
     let detections = read_detections(ground.object(&keys::store::shard_detections(&task.digest)).await).unwrap();
     assert_eq!(detections.len() as u64, outcome.detections);
     assert!(detections.iter().all(|row| row.frame % 2 == 0), "every second frame, by absolute number");
+    let said = read_descriptions(ground.object(&keys::store::shard_descriptions(&task.digest)).await).unwrap();
+    let frames: BTreeSet<u32> = said.iter().map(|row| row.frame).collect();
+    assert_eq!(Vec::from_iter(frames), (25..75).filter(|frame| frame % 6 == 0).collect::<Vec<_>>(), "five a second");
+    for row in &said {
+        let detection = detections.iter().filter(|d| d.frame == row.frame).nth(row.detection.into()).unwrap();
+        assert_eq!(detection.class, 0, "only people are described, and balls are none");
+        assert!(row.look.as_ref().is_some_and(|look| look.len() == 128) && row.numbers.is_some());
+    }
     let result = ground.store.get_json::<ShardResult>(&keys::store::shard_index(&task.digest)).await.unwrap().unwrap();
     assert_eq!((result.frames, result.detections), (50, outcome.detections));
+    assert_eq!(result.parts.len(), 3);
 
     (task.release, task.looked_for) = (2, false);
     ground.release(&task).await;
@@ -46,9 +55,13 @@ async fn a_shard_runs_once_and_is_found_the_next_time() {
 }
 
 /// The tables of a recording's shards, one after another, for these cuts and so many lanes.
-async fn tables(lanes: usize, cuts: &[Range<u32>]) -> Vec<[Bytes; 2]> {
+async fn tables(lanes: usize, cuts: &[Range<u32>]) -> Vec<[Bytes; 3]> {
     let mut ground = Ground::new("").await;
     ground.record("a.mp4", FRAMES, &EncodeOptions { open_gop: true, ..small() });
+    tables_of(&mut ground, lanes, cuts).await
+}
+
+async fn tables_of(ground: &mut Ground, lanes: usize, cuts: &[Range<u32>]) -> Vec<[Bytes; 3]> {
     let worker = ground.start(lanes).await;
     let index = ground.index("a.mp4").await;
     let tasks: Vec<_> = cuts.iter().map(|cut| ground.shard(&index, cut.clone(), &worker)).collect();
@@ -66,8 +79,11 @@ async fn tables(lanes: usize, cuts: &[Range<u32>]) -> Vec<[Bytes; 2]> {
     }
     let mut tables = Vec::new();
     for Task { digest, .. } in &tasks {
-        let keys = [keys::store::shard_detections(digest), keys::store::shard_frames(digest)];
-        tables.push([ground.object(&keys[0]).await, ground.object(&keys[1]).await]);
+        tables.push([
+            ground.object(&keys::store::shard_detections(digest)).await,
+            ground.object(&keys::store::shard_frames(digest)).await,
+            ground.object(&keys::store::shard_descriptions(digest)).await,
+        ]);
     }
     tables
 }
@@ -77,14 +93,45 @@ async fn cuts_lanes_and_prefetching_never_reach_the_bytes() {
     let seconds = [0..1, 1..2, 2..3, 3..4];
     let (alone, together) = (tables(1, &seconds).await, tables(3, &seconds).await);
     assert!(alone == together, "the same bytes from one lane and from three");
-    let rows = |tables: Vec<[Bytes; 2]>| {
-        let [detections, frames] = [0, 1].map(|i| tables.iter().map(|t| t[i].clone()).collect::<Vec<_>>());
-        let detections: Vec<_> = detections.into_iter().flat_map(|bytes| read_detections(bytes).unwrap()).collect();
-        (detections, frames.into_iter().flat_map(|bytes| read_frames(bytes).unwrap()).collect::<Vec<_>>())
+    let rows = |tables: Vec<[Bytes; 3]>| {
+        let (mut detections, mut frames, mut said) = (Vec::new(), Vec::new(), Vec::new());
+        for [first, second, third] in tables {
+            detections.extend(read_detections(first).unwrap());
+            frames.extend(read_frames(second).unwrap());
+            said.extend(read_descriptions(third).unwrap());
+        }
+        (detections, frames, said)
     };
     let (cut, whole) = (rows(alone), rows(tables(1, std::slice::from_ref(&(0..4))).await));
     assert_eq!(cut.1.len(), FRAMES as usize);
-    assert!(!cut.0.is_empty() && cut == whole, "the same rows whatever the cuts");
+    assert!(!cut.0.is_empty() && !cut.2.is_empty() && cut == whole, "the same rows whatever the cuts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_pictures_are_inferred_once_and_leave_no_trace() {
+    let mut made = Vec::new();
+    for flags in [vec![], vec!["--no-reuse"]] {
+        let mut ground = Ground::new("").await;
+        let mut encoder = Encoder::create(&ground.path("archive/a.mp4"), &small()).unwrap();
+        // Frozen from 20 to 80, over three keyframes; in between, a picture that is shown twice.
+        for n in 0..FRAMES {
+            let shown = if (20..80).contains(&n) { 20 } else { n / 2 * 2 };
+            encoder.push(&testcard(shown, 320, 192)).unwrap();
+        }
+        encoder.finish().unwrap();
+        ground.flags = flags;
+        made.push(tables_of(&mut ground, 1, std::slice::from_ref(&(0..4))).await);
+    }
+    assert!(made[0] == made[1], "the same bytes, whether equal pictures were inferred once or each");
+    let [detections, frames, said] = made[0][0].clone();
+    let frames = read_frames(frames).unwrap();
+    let equal: Vec<u32> =
+        frames.windows(2).filter(|p| p[0].content_hash == p[1].content_hash).map(|p| p[1].frame).collect();
+    assert!(equal.len() > 30, "many pictures equal the one before: {equal:?}");
+    let detections = read_detections(detections).unwrap();
+    assert!(equal.iter().all(|frame| detections.iter().any(|row| row.frame == *frame)), "they have detections, too");
+    let said = read_descriptions(said).unwrap();
+    assert!(equal.iter().filter(|&frame| frame % 5 == 0).all(|frame| said.iter().any(|row| row.frame == *frame)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,6 +239,7 @@ async fn yolox_finds_people_on_real_footage() {
     let weights = std::fs::read(model).unwrap();
     let mut ground = Ground::new("input_size = [416, 416]").await;
     ground.engine = "onnx";
+    ground.pipeline.describe = None;
     let manifest = &mut ground.pipeline.detect.model;
     manifest.file.sha256 = Digest::of_bytes(&weights);
     manifest.classes = (0..80).map(|i| format!("class-{i}")).collect();

@@ -30,7 +30,9 @@ fn main() -> Result<(), VisionError> {
         // Every row passes nothing: what is left is the scan over objectness.
         let outputs = vec![0.01; reader.frame_len(&plan)];
         let name = name.replace("prepare", "read_empty");
-        report(&mut results, &name, || reader.finish(&plan, black_box(&outputs)).map(|found| drop(black_box(found))))?;
+        report(&mut results, &name, || {
+            reader.finish(&plan, black_box(&outputs), None).map(|found| drop(black_box(found)))
+        })?;
     }
     let pixels = pixels(1280, 720);
     let view = view(&pixels, 1280, 720);
@@ -100,10 +102,11 @@ fn detect(size: u32, tiles: Option<Tiles>) -> Detect {
             input_size: None,
             score_threshold: 0.25,
             nms_iou: 0.6,
+            soft_nms: None,
             classes: vec![],
             every: 1,
             tiles,
-            region: vec![],
+            region: Default::default(),
         },
     }
 }

@@ -2,7 +2,12 @@
 
 use std::cmp::Ordering;
 
-use crate::geometry::{FramePlan, Placed};
+use fulltime_common::pipeline::SoftNms;
+
+use crate::{
+    geometry::{FramePlan, Placed},
+    head::exp,
+};
 
 /// One object in one frame. Pixels of the picture, clipped to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,6 +82,25 @@ pub(crate) fn suppress(boxes: &mut Vec<Detection>, iou: f32) {
     boxes.truncate(kept);
 }
 
+/// Class-aware Soft-NMS (Bodla et al., 2017): the best box is kept, those of its class lose score by how much they overlap
+/// it and go below `threshold`, then the best of the others is kept, and so on.
+pub(crate) fn soften(boxes: &mut Vec<Detection>, soft: SoftNms, iou: f32, threshold: f32) {
+    let mut waiting = std::mem::take(boxes);
+    while let Some(at) = (0..waiting.len()).min_by(|&a, &b| waiting[a].order(&waiting[b])) {
+        let best = waiting.swap_remove(at);
+        for other in waiting.iter_mut().filter(|other| other.class == best.class) {
+            let common = best.iou(other);
+            other.score *= match soft {
+                SoftNms::Linear if common > iou => 1.0 - common,
+                SoftNms::Linear => 1.0,
+                SoftNms::Gaussian { sigma } => exp(-(common * common) / sigma),
+            };
+        }
+        waiting.retain(|other| other.score >= threshold);
+        boxes.push(best);
+    }
+}
+
 /// Joins what the crops of a frame saw. Whole boxes come first, by score; then those that a tile's inner edge cuts, which
 /// lose against any better-placed box that covers them: the neighbouring tile has seen the whole of it.
 pub(crate) fn merge(plan: &FramePlan, crops: &[Vec<Detection>], iou: f32) -> Vec<Detection> {
@@ -113,7 +137,7 @@ fn is_cut(placed: &Placed, found: &Detection) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::Crop;
+    use crate::{geometry::Crop, pitch::Region};
 
     fn found(class: u16, score: f32, x: f32, w: f32) -> Detection {
         Detection { class, score, x, y: 10.0, w, h: 20.0 }
@@ -123,7 +147,7 @@ mod tests {
         let crop = |x| Crop { x, y: 0, width: 100, height: 100 };
         let place = |x, inner| Placed { crop: crop(x), left: 0, top: 0, width: 100, height: 100, inner };
         let crops = vec![place(0, [false, false, true, false]), place(80, [true, false, false, false])];
-        FramePlan { width: 180, height: 100, crops, region: vec![] }
+        FramePlan { width: 180, height: 100, crops, region: Region::default() }
     }
 
     #[test]
@@ -131,6 +155,25 @@ mod tests {
         let mut boxes = vec![found(0, 0.5, 11.0, 20.0), found(0, 0.9, 10.0, 20.0), found(1, 0.4, 10.0, 20.0)];
         suppress(&mut boxes, 0.6);
         assert_eq!(boxes, [found(0, 0.9, 10.0, 20.0), found(1, 0.4, 10.0, 20.0)]);
+    }
+
+    #[test]
+    fn soft_suppression_lowers_the_score_of_what_overlaps_a_better_box() {
+        // 10 of 30 pixels are common: an IoU of a third.
+        let pair = || vec![found(0, 0.9, 10.0, 20.0), found(0, 0.6, 20.0, 20.0), found(1, 0.5, 20.0, 20.0)];
+        let third = pair()[0].iou(&pair()[1]);
+        let mut boxes = pair();
+        soften(&mut boxes, SoftNms::Linear, 0.3, 0.25);
+        assert_eq!(
+            boxes,
+            [found(0, 0.9, 10.0, 20.0), found(1, 0.5, 20.0, 20.0), found(0, 0.6 * (1.0 - third), 20.0, 20.0)]
+        );
+        let mut boxes = pair();
+        soften(&mut boxes, SoftNms::Linear, 0.5, 0.25);
+        assert_eq!(boxes, [pair()[0], pair()[1], pair()[2]], "below the threshold of overlap nothing is lost");
+        let mut boxes = pair();
+        soften(&mut boxes, SoftNms::Gaussian { sigma: 0.5 }, 0.5, 0.5);
+        assert_eq!(boxes, [pair()[0], pair()[2]], "0.6 * exp(-2/9) is 0.48");
     }
 
     #[test]

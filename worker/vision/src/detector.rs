@@ -1,22 +1,17 @@
 //! The detector in three parts that a lane may put on different threads: a [`Preparer`] (pictures to tensors), the
 //! [`Detector`] itself (tensors to outputs, owns the engine) and a [`Reader`] (outputs to detections).
 
-use std::path::PathBuf;
-
-use fulltime_backend::{Backend, BackendError, Contract, Probe, Warm};
-use fulltime_backend_onnx::{OnnxBackend, Runtime};
-use fulltime_backend_sim::{SimBackend, SimOptions};
-use fulltime_common::{
-    Digest,
-    pipeline::{Detect, DetectSettings, Layout, ModelInput, ModelOutput},
-};
+use fulltime_backend_sim::SimModel;
+use fulltime_common::pipeline::{self, Detect, DetectSettings, Ground, ModelInput};
 
 use crate::{
-    boxes::{Detection, merge, suppress},
+    boxes::{Detection, merge, soften, suppress},
     error::VisionError,
     geometry::{FramePlan, Placed},
     head::{Head, Raw},
+    network::{EngineKind, Network},
     picture::PictureView,
+    pitch::{Region, pitch},
     preprocess::{self, Scratch},
     validate::validate,
 };
@@ -24,38 +19,12 @@ use crate::{
 /// Batch sizes that a warm-up tries.
 const CANDIDATES: [usize; 4] = [1, 2, 4, 8];
 
-/// What runs the model.
-#[derive(Debug, Clone, PartialEq)]
-pub enum EngineKind {
-    /// ONNX Runtime on the CPU, loaded from this library.
-    Onnx { library: PathBuf },
-    /// The virtual device; it needs no model file.
-    Sim(SimOptions),
-}
-
-impl EngineKind {
-    /// Everything about this engine on this machine that can change bits; known before any model.
-    ///
-    /// # Errors
-    /// When the runtime library cannot be loaded.
-    pub fn engine_class(&self) -> Result<String, VisionError> {
-        match self {
-            Self::Onnx { library } => fulltime_backend_onnx::engine_class(library).map_err(VisionError::Runtime),
-            Self::Sim(_) => Ok(fulltime_backend_sim::engine_class()),
-        }
-    }
-}
-
-/// A model in an engine, warmed up. Owned by one thread.
+/// A detector's model in an engine, warmed up. Owned by one thread.
+#[derive(Debug)]
 pub struct Detector {
-    backend: Box<dyn Backend>,
-    warm: Warm,
-    model: String,
+    network: Network,
     preparer: Preparer,
     reader: Reader,
-    /// A batch's output, or a padded batch's input, when it is not the caller's buffer itself.
-    part: Vec<f32>,
-    padded: Vec<f32>,
 }
 
 impl Detector {
@@ -68,59 +37,35 @@ impl Detector {
         validate(detect)?;
         let manifest = &detect.model;
         let preparer = Preparer::new(detect);
-        let reader = Reader { head: Head::new(detect, preparer.size), nms_iou: detect.settings.nms_iou };
-        let output = match &manifest.output {
-            ModelOutput::Yolox { name, .. } | ModelOutput::Embedding { name } | ModelOutput::Ctc { name, .. } => name,
-        };
-        let [width, height] = preparer.size.map(|side| side as usize);
-        let contract = Contract {
-            input: manifest.input.name.clone(),
-            input_item: match manifest.input.layout {
-                Layout::Nchw => vec![3, height, width],
-                Layout::Nhwc => vec![height, width, 3],
-            },
-            output: output.clone(),
-            output_item: reader.head.shape().to_vec(),
-        };
-        let failed = |source: BackendError| VisionError::Engine { model: manifest.name.clone(), source };
-        let mut backend: Box<dyn Backend> = match engine {
-            EngineKind::Onnx { library } => {
-                let found = Digest::of_bytes(model);
-                if found != manifest.file.sha256 {
-                    let expected = manifest.file.sha256;
-                    return Err(VisionError::Digest { model: manifest.name.clone(), expected, found });
-                }
-                let runtime = Runtime::load(library).map_err(VisionError::Runtime)?;
-                Box::new(OnnxBackend::open(&runtime, model, contract).map_err(failed)?)
-            }
-            EngineKind::Sim(options) => Box::new(SimBackend::open(options.clone(), contract)),
-        };
-        let warm = backend.warm_up(&probe(&manifest.input), &CANDIDATES).map_err(failed)?;
-        let model = manifest.name.clone();
-        Ok(Self { backend, warm, model, preparer, reader, part: Vec::new(), padded: Vec::new() })
+        let mut head = Head::new(detect, preparer.size);
+        let outputs = head.outputs().to_vec();
+        let network = Network::load(engine, model, manifest, preparer.size, outputs, &CANDIDATES, SimModel::Detector)?;
+        head.settle(network.contract());
+        let reader = Reader { head, settings: detect.settings.clone() };
+        Ok(Self { network, preparer, reader })
     }
 
     #[must_use]
     pub fn engine_class(&self) -> &str {
-        &self.backend.describe().engine
+        self.network.engine_class()
     }
 
     /// How many items (crops) one run of the engine takes best. Collecting more than that before calling `infer` gains
     /// nothing; the number has no influence on any result.
     #[must_use]
     pub fn preferred_batch(&self) -> usize {
-        self.warm.preferred
+        self.network.warm().preferred
     }
 
     /// Batch sizes that warm-up has shown to be bit-equal.
     #[must_use]
     pub fn batch_sizes(&self) -> &[usize] {
-        &self.warm.sizes
+        &self.network.warm().sizes
     }
 
     #[must_use]
     pub fn memory_bytes(&self) -> Option<u64> {
-        self.backend.memory_bytes()
+        self.network.memory_bytes()
     }
 
     /// A preparer of its own for each thread that prepares pictures.
@@ -142,59 +87,7 @@ impl Detector {
     /// # Errors
     /// When `input` is not a whole number of items, and whatever the engine fails with.
     pub fn infer(&mut self, input: &[f32], output: &mut Vec<f32>) -> Result<(), VisionError> {
-        let contract = &self.backend.describe().contract;
-        let (item, answer) = (contract.input_len(), contract.output_len());
-        let items = input.len() / item;
-        if items * item != input.len() {
-            return Err(VisionError::Tensor { expected: (items + 1) * item, found: input.len() });
-        }
-        output.clear();
-        let mut done = 0;
-        while done < items {
-            let left = items - done;
-            let batch = self.batch_for(left);
-            let real = batch.min(left);
-            let mut feed = &input[done * item..(done + real) * item];
-            if real < batch {
-                self.padded.clear();
-                self.padded.extend_from_slice(feed);
-                self.padded.resize(batch * item, 0.0);
-                feed = &self.padded;
-            }
-            let whole = batch == items;
-            let target = if whole { &mut *output } else { &mut self.part };
-            match self.backend.run(feed, batch, target) {
-                Ok(()) => {}
-                Err(BackendError::OutOfMemory { .. }) if batch > self.warm.sizes[0] => {
-                    self.warm.sizes.retain(|&size| size < batch);
-                    self.warm.preferred = self.warm.preferred.min(*self.warm.sizes.last().unwrap_or(&1));
-                    continue;
-                }
-                Err(source) => return Err(VisionError::Engine { model: self.model.clone(), source }),
-            }
-            if !whole {
-                output.extend_from_slice(&self.part[..real * answer]);
-            }
-            done += real;
-        }
-        Ok(())
-    }
-
-    fn batch_for(&self, left: usize) -> usize {
-        let limit = left.min(self.warm.preferred);
-        let sizes = &self.warm.sizes;
-        sizes.iter().rev().find(|&&size| size <= limit).or(sizes.first()).copied().unwrap_or(1)
-    }
-}
-
-impl std::fmt::Debug for Detector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let engine = self.engine_class();
-        f.debug_struct("Detector")
-            .field("model", &self.model)
-            .field("engine", &engine)
-            .field("warm", &self.warm)
-            .finish()
+        self.network.infer(input, output)
     }
 }
 
@@ -223,6 +116,18 @@ impl Preparer {
             return Err(VisionError::Size { width, height });
         }
         Ok(FramePlan::new(&self.settings, self.input.resize, self.size, width, height))
+    }
+
+    /// Where the pitch is in this picture, if the settings have it found.
+    ///
+    /// # Errors
+    /// When the view's planes do not fit its size.
+    pub fn pitch(&self, view: &PictureView) -> Result<Option<Region>, VisionError> {
+        view.check()?;
+        Ok(match self.settings.region {
+            pipeline::Region::Found(Ground::Grass) => Some(pitch(view)),
+            pipeline::Region::Polygon(_) => None,
+        })
     }
 
     /// Values in one item of a batch.
@@ -263,7 +168,7 @@ impl Preparer {
 #[derive(Debug, Clone)]
 pub struct Reader {
     head: Head,
-    nms_iou: f32,
+    settings: DetectSettings,
 }
 
 impl Reader {
@@ -274,14 +179,20 @@ impl Reader {
     }
 
     fn item_len(&self) -> usize {
-        self.head.shape().iter().product()
+        self.head.item_len()
     }
 
-    /// The detections of one frame, best first (score, then class, then position: a total order).
+    /// The detections of one frame, best first (score, then class, then position: a total order). `pitch` is what the
+    /// frame's preparer has found.
     ///
     /// # Errors
     /// When `outputs` is not `frame_len` long.
-    pub fn finish(&self, plan: &FramePlan, outputs: &[f32]) -> Result<Vec<Detection>, VisionError> {
+    pub fn finish(
+        &self,
+        plan: &FramePlan,
+        outputs: &[f32],
+        pitch: Option<&Region>,
+    ) -> Result<Vec<Detection>, VisionError> {
         if outputs.len() != self.frame_len(plan) {
             return Err(VisionError::Tensor { expected: self.frame_len(plan), found: outputs.len() });
         }
@@ -289,16 +200,31 @@ impl Reader {
         for (placed, item) in plan.crops.iter().zip(outputs.chunks_exact(self.item_len())) {
             let mut boxes = Vec::new();
             self.head.decode(item, |raw| boxes.extend(to_picture(placed, &raw).clipped(plan.width, plan.height)));
-            suppress(&mut boxes, self.nms_iou);
+            self.suppress(&mut boxes);
             crops.push(boxes);
         }
         let mut boxes = match &mut crops[..] {
             [only] => std::mem::take(only),
-            _ => merge(plan, &crops, self.nms_iou),
+            _ => merge(plan, &crops, self.settings.nms_iou),
         };
-        boxes.retain(|b| plan.in_region(f64::from(b.x) + f64::from(b.w) / 2.0, f64::from(b.y) + f64::from(b.h)));
+        boxes.retain(|b| {
+            let (x, y) = (f64::from(b.x) + f64::from(b.w) / 2.0, f64::from(b.y) + f64::from(b.h));
+            plan.region.contains(x, y) && pitch.is_none_or(|pitch| pitch.contains(x, y))
+        });
         boxes.sort_unstable_by(Detection::order);
         Ok(boxes)
+    }
+}
+
+impl Reader {
+    /// Within a crop, by the head's and the settings' way.
+    fn suppress(&self, boxes: &mut Vec<Detection>) {
+        let DetectSettings { nms_iou, soft_nms, score_threshold, .. } = &self.settings;
+        match soft_nms {
+            _ if !self.head.suppresses() => {}
+            Some(soft) => soften(boxes, *soft, *nms_iou, *score_threshold),
+            None => suppress(boxes, *nms_iou),
+        }
     }
 }
 
@@ -313,10 +239,4 @@ fn to_picture(placed: &Placed, raw: &Raw) -> Detection {
         w,
         h,
     }
-}
-
-fn probe(input: &ModelInput) -> Probe {
-    let values = |pixel: f32| (0..3).map(move |c| (pixel * input.scale - input.mean[c]) / input.std[c]);
-    let both = || values(0.0).chain(values(255.0));
-    Probe { low: both().fold(f32::INFINITY, f32::min), high: both().fold(f32::NEG_INFINITY, f32::max) }
 }

@@ -2,6 +2,8 @@
 
 use fulltime_common::pipeline::{DetectSettings, Resize};
 
+use crate::pitch::Region;
+
 /// A rectangle of the picture in whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crop {
@@ -32,15 +34,16 @@ pub struct FramePlan {
     pub height: u32,
     /// In row order; each becomes one item of a batch.
     pub crops: Vec<Placed>,
-    /// The region's corners in pixels; empty: the whole picture.
-    pub(crate) region: Vec<[f64; 2]>,
+    /// What the settings say, the same in every picture.
+    pub(crate) region: Region,
 }
 
 impl FramePlan {
     /// `size` is the network input. Settings must have passed `validate`.
     pub(crate) fn new(settings: &DetectSettings, resize: Resize, size: [u32; 2], width: u32, height: u32) -> Self {
         let full = [f64::from(width), f64::from(height)];
-        let region: Vec<_> = settings.region.iter().map(|p| [0, 1].map(|i| f64::from(p[i]) * full[i])).collect();
+        let region: Vec<_> =
+            settings.region.polygon().iter().map(|p| [0, 1].map(|i| f64::from(p[i]) * full[i])).collect();
         let (columns, rows) = match region.is_empty() {
             true => (0..width, 0..height),
             false => (extent(&region, 0, width), extent(&region, 1, height)),
@@ -56,31 +59,7 @@ impl FramePlan {
                 crops.push(Placed::new(crop, resize, size, inner));
             }
         }
-        Self { width, height, crops, region }
-    }
-
-    /// Whether the region holds the point. The border belongs to it, with half a pixel to spare: people stand on
-    /// touchlines, and boxes end at the edge of the picture.
-    pub(crate) fn in_region(&self, x: f64, y: f64) -> bool {
-        if self.region.is_empty() {
-            return true;
-        }
-        let mut inside = false;
-        let ends = self.region.iter().cycle().skip(1);
-        for (&[ax, ay], &[bx, by]) in self.region.iter().zip(ends) {
-            let (dx, dy) = (bx - ax, by - ay);
-            // Squared distance to the segment.
-            let length = dx * dx + dy * dy;
-            let t = if length > 0.0 { (((x - ax) * dx + (y - ay) * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
-            let (ex, ey) = (x - ax - t * dx, y - ay - t * dy);
-            if ex * ex + ey * ey <= 0.25 {
-                return true;
-            }
-            if (ay > y) != (by > y) && x < ax + (y - ay) / dy * dx {
-                inside = !inside;
-            }
-        }
-        inside
+        Self { width, height, crops, region: Region(region) }
     }
 }
 
@@ -150,10 +129,11 @@ mod tests {
             input_size: None,
             score_threshold: 0.3,
             nms_iou: 0.6,
+            soft_nms: None,
             classes: vec![],
             every: 1,
             tiles,
-            region,
+            region: fulltime_common::pipeline::Region::Polygon(region),
         }
     }
 
@@ -173,8 +153,10 @@ mod tests {
         let region = vec![[0.25, 0.5], [0.75, 0.5], [1.0, 1.0], [0.0, 1.0]];
         let plan = FramePlan::new(&settings(None, region), Resize::Stretch, [64, 64], 100, 60);
         assert_eq!(plan.crops[0].crop, Crop { x: 0, y: 30, width: 100, height: 30 });
-        assert!(plan.in_region(50.0, 45.0) && plan.in_region(50.0, 60.0) && plan.in_region(25.0, 30.0));
-        assert!(!plan.in_region(5.0, 35.0) && !plan.in_region(50.0, 20.0));
+        assert!(
+            plan.region.contains(50.0, 45.0) && plan.region.contains(50.0, 60.0) && plan.region.contains(25.0, 30.0)
+        );
+        assert!(!plan.region.contains(5.0, 35.0) && !plan.region.contains(50.0, 20.0));
     }
 
     proptest! {

@@ -1,17 +1,30 @@
-//! Reading a detector's answer: rows of numbers to boxes in the network input. One head so far, YOLOX (Ge et al., 2021).
+//! Reading a detector's answer: rows of numbers to boxes in the network input. YOLOX (Ge et al., 2021) counts its offsets
+//! from grid cells; all other heads say where a box is, and differ in where what is written (`rows`).
 
+use fulltime_backend::{Contract, Output};
 use fulltime_common::pipeline::{Detect, ModelOutput};
 
-/// How to read one output item of `rows` x `columns` values.
+use rows::Rows;
+
+mod rows;
+
+/// How to read one output item.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
-    strides: Vec<u32>,
+    kind: Kind,
     /// Network input, `[width, height]`.
     size: [u32; 2],
-    columns: usize,
     /// Classes to report, ascending.
     classes: Vec<u16>,
     threshold: f32,
+    suppress: bool,
+    outputs: Vec<Output>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Yolox { strides: Vec<u32>, columns: usize },
+    Rows(Rows),
 }
 
 /// A box in pixels of the network input.
@@ -26,31 +39,79 @@ pub(crate) struct Raw {
 impl Head {
     /// `detect` must have passed `validate`.
     pub(crate) fn new(detect: &Detect, size: [u32; 2]) -> Self {
-        let strides = match &detect.model.output {
-            ModelOutput::Yolox { strides, .. } => strides.clone(),
-            ModelOutput::Embedding { .. } | ModelOutput::Ctc { .. } => Vec::new(),
-        };
+        let output = &detect.model.output;
+        let count = detect.model.classes.len();
         let wanted = &detect.settings.classes;
         let classes = (0_u16..)
             .zip(&detect.model.classes)
             .filter(|(_, name)| wanted.is_empty() || wanted.contains(name))
             .map(|(class, _)| class)
             .collect();
-        let columns = 5 + detect.model.classes.len();
-        Self { strides, size, columns, classes, threshold: detect.settings.score_threshold }
+        let (kind, outputs) = match output {
+            ModelOutput::Yolox { name, strides } => {
+                let rows = strides.iter().map(|stride| size.map(|side| (side / stride) as usize));
+                let rows = rows.map(|[across, down]| across * down).sum();
+                let kind = Kind::Yolox { strides: strides.clone(), columns: 5 + count };
+                (kind, vec![Output { name: name.clone(), item: vec![rows, 5 + count] }])
+            }
+            _ => {
+                let (rows, outputs) = Rows::new(output, count);
+                (Kind::Rows(rows), outputs)
+            }
+        };
+        let suppress = match output {
+            ModelOutput::Detr { .. } => false,
+            ModelOutput::Generic(generic) => generic.suppress,
+            ModelOutput::Yolox { .. }
+            | ModelOutput::Yolov5 { .. }
+            | ModelOutput::Yolov8 { .. }
+            | ModelOutput::Embedding { .. }
+            | ModelOutput::Ctc { .. } => true,
+        };
+        Self { kind, size, classes, threshold: detect.settings.score_threshold, suppress, outputs }
     }
 
-    /// Shape of one output item.
-    pub(crate) fn shape(&self) -> [usize; 2] {
-        let rows = self.strides.iter().map(|stride| self.size.map(|side| (side / stride) as usize));
-        [rows.map(|[across, down]| across * down).sum(), self.columns]
+    /// What the model must give.
+    pub(crate) fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
-    /// Calls `found` for every row whose objectness times class probability reaches the threshold, in row order. Among
-    /// the classes to report the most probable one counts; of equals the first.
+    /// Takes from the opened model how many boxes it gives.
+    pub(crate) fn settle(&mut self, contract: &Contract) {
+        self.outputs.clone_from(&contract.outputs);
+        if let Kind::Rows(rows) = &mut self.kind {
+            rows.settle(&self.outputs);
+        }
+    }
+
+    /// Values in one output item.
+    pub(crate) fn item_len(&self) -> usize {
+        self.outputs.iter().map(Output::len).sum()
+    }
+
+    /// Whether boxes that overlap are still to be suppressed.
+    pub(crate) fn suppresses(&self) -> bool {
+        self.suppress
+    }
+
+    /// Calls `found` for every row whose score reaches the threshold, in row order. Among the classes to report the most
+    /// probable one counts; of equals the first.
     pub(crate) fn decode(&self, item: &[f32], mut found: impl FnMut(Raw)) {
-        let mut rows = item.chunks_exact(self.columns);
-        for &stride in &self.strides {
+        let whole = |raw: &Raw| raw.centre.iter().chain(&raw.size).all(|value| value.is_finite());
+        let found = |raw: Raw| {
+            if raw.score >= self.threshold && whole(&raw) {
+                found(raw);
+            }
+        };
+        match &self.kind {
+            Kind::Yolox { strides, columns } => self.yolox(strides, *columns, item, found),
+            Kind::Rows(rows) => rows.decode(item, self.size, &self.classes, self.threshold, found),
+        }
+    }
+
+    fn yolox(&self, strides: &[u32], columns: usize, item: &[f32], mut found: impl FnMut(Raw)) {
+        let mut rows = item.chunks_exact(columns);
+        for &stride in strides {
             let [across, down] = self.size.map(|side| side / stride);
             let cells = (0..down).flat_map(|y| (0..across).map(move |x| [x as f32, y as f32]));
             for (cell, row) in cells.zip(rows.by_ref()) {
@@ -59,28 +120,32 @@ impl Head {
                 if objectness.is_nan() || objectness < self.threshold {
                     continue;
                 }
-                let mut best = (0, f32::NEG_INFINITY);
-                for &class in &self.classes {
-                    let probability = row[5 + class as usize];
-                    if probability > best.1 {
-                        best = (class, probability);
-                    }
-                }
-                let score = objectness * best.1;
+                let (class, probability) = best(&self.classes, |class| row[5 + class]);
+                let score = objectness * probability;
                 let stride = stride as f32;
                 let centre = [0, 1].map(|i| (row[i] + cell[i]) * stride);
                 let size = [2, 3].map(|i| exp(row[i]) * stride);
-                if score >= self.threshold && centre.iter().chain(&size).all(|value| value.is_finite()) {
-                    found(Raw { class: best.0, score, centre, size });
-                }
+                found(Raw { class, score, centre, size });
             }
         }
     }
 }
 
+/// The class with the greatest probability, of equals the first.
+fn best(classes: &[u16], probability: impl Fn(usize) -> f32) -> (u16, f32) {
+    let mut best = (0, f32::NEG_INFINITY);
+    for &class in classes {
+        let probability = probability(usize::from(class));
+        if probability > best.1 {
+            best = (class, probability);
+        }
+    }
+    best
+}
+
 /// The exponential function from additions and multiplications alone: the C library's differs between versions and
 /// processors in the last bit, and a shard's bytes may not. Error below one unit in the last place of an f32.
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // e^x = 2^k * e^r with |r| <= ln(2) / 2.
     let x = f64::from(x).clamp(-100.0, 100.0);
     if x.is_nan() {
@@ -110,12 +175,13 @@ mod tests {
     }
 
     fn head(classes: Vec<u16>) -> Head {
-        Head { strides: vec![8, 16], size: [32, 16], columns: 7, classes, threshold: 0.3 }
+        let kind = Kind::Yolox { strides: vec![8, 16], columns: 7 };
+        let outputs = vec![Output { name: None, item: vec![8 + 2, 7] }];
+        Head { kind, size: [32, 16], classes, threshold: 0.3, suppress: true, outputs }
     }
 
     #[test]
     fn rows_run_over_the_grids_of_all_strides() {
-        assert_eq!(head(vec![0, 1]).shape(), [8 + 2, 7]);
         let mut item = vec![0.0; 70];
         // The second cell of the second row at stride 8, and the last cell at stride 16.
         item[5 * 7..6 * 7].copy_from_slice(&[0.5, 0.25, 0.0, 2_f32.ln(), 0.8, 0.5, 0.75]);

@@ -8,20 +8,30 @@
 //! the golden digests in `tests/golden.rs` guard it.
 
 mod boxes;
+mod corners;
+mod describe;
 mod detector;
 mod error;
 mod geometry;
 mod head;
+mod kit;
+mod network;
+mod numbers;
 mod picture;
+mod pitch;
 mod preprocess;
 mod preview;
 mod validate;
 
 pub use boxes::Detection;
-pub use detector::{Detector, EngineKind, Preparer, Reader};
+pub use corners::{Corner, Corners};
+pub use describe::{Describer, Description};
+pub use detector::{Detector, Preparer, Reader};
 pub use error::VisionError;
 pub use fulltime_backend_sim::{Fault, FaultKind, ScriptError, SimOptions};
 pub use geometry::{Crop, FramePlan, Placed};
+pub use network::EngineKind;
 pub use picture::{Matrix, PictureView, PlaneView};
+pub use pitch::Region;
 pub use preview::{luma_signature, preview_jpeg};
 pub use validate::validate;

@@ -8,7 +8,7 @@ use common::{Picture, asset, detect, onnx, sim};
 use fulltime_common::{
     Digest, Disposition, Exit,
     error::{Explain, chain},
-    pipeline::{Detect, Tiles},
+    pipeline::{Detect, Region, Tiles},
 };
 use fulltime_vision::{Detection, Detector, EngineKind, Fault, FaultKind, SimOptions, VisionError, validate};
 
@@ -24,7 +24,7 @@ fn run(detector: &mut Detector, pictures: &[Picture], together: usize) -> Vec<Ve
         }
         let mut outputs = Vec::new();
         detector.infer(&tensor, &mut outputs).unwrap();
-        all.extend(outputs.chunks_exact(reader.frame_len(&plan)).map(|one| reader.finish(&plan, one).unwrap()));
+        all.extend(outputs.chunks_exact(reader.frame_len(&plan)).map(|one| reader.finish(&plan, one, None).unwrap()));
     }
     all
 }
@@ -66,7 +66,7 @@ fn a_device_that_runs_out_of_memory_goes_on_with_smaller_batches_to_the_same_res
 fn only_what_stands_in_the_region_is_reported() {
     let everything = run(&mut Detector::load(&sim(), &[], &detect([64, 64])).unwrap(), &pictures(20), 1);
     let mut left = detect([64, 64]);
-    left.settings.region = vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]];
+    left.settings.region = Region::Polygon(vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]);
     let found = run(&mut Detector::load(&sim(), &[], &left).unwrap(), &pictures(20), 1);
     assert!(found.iter().flatten().all(|d| d.x + d.w / 2.0 <= 160.5));
     assert!(everything.iter().flatten().any(|d| d.x + d.w / 2.0 > 160.5));
@@ -91,7 +91,7 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
     assert_eq!(exit, Exit::Usage);
     let (text, _) = refused(|d| d.settings.tiles = Some(Tiles { columns: 3, rows: 1, overlap: 0.6 }));
     assert_eq!(text, "pipeline setting `detect.tiles.overlap` is 0.6, but must be 0 to 0.5");
-    let (text, _) = refused(|d| d.settings.region = vec![[0.0, 0.0], [1.0, 1.0]]);
+    let (text, _) = refused(|d| d.settings.region = Region::Polygon(vec![[0.0, 0.0], [1.0, 1.0]]));
     assert!(text.starts_with("pipeline setting `detect.region`"), "{text}");
     let (text, _) = refused(|d| d.settings.score_threshold = f32::NAN);
     assert_eq!(text, "pipeline setting `detect.score_threshold` is NaN, but must be 0 to 1");

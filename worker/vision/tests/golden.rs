@@ -4,7 +4,11 @@
 mod common;
 
 use common::{Picture, detect, sim};
-use fulltime_common::{Digest, pipeline::Tiles, semantics};
+use fulltime_common::{
+    Digest,
+    pipeline::{Region, Tiles},
+    semantics,
+};
 use fulltime_vision::{Detection, Detector, luma_signature, preview_jpeg};
 
 fn digest_of(values: impl IntoIterator<Item = f32>) -> String {
@@ -14,7 +18,7 @@ fn digest_of(values: impl IntoIterator<Item = f32>) -> String {
 fn tiled() -> fulltime_common::pipeline::Detect {
     let mut detect = detect([160, 128]);
     detect.settings.tiles = Some(Tiles { columns: 3, rows: 2, overlap: 0.2 });
-    detect.settings.region = vec![[0.1, 0.2], [0.9, 0.15], [1.0, 1.0], [0.0, 0.97]];
+    detect.settings.region = Region::Polygon(vec![[0.1, 0.2], [0.9, 0.15], [1.0, 1.0], [0.0, 0.97]]);
     detect
 }
 
@@ -47,7 +51,7 @@ fn postprocessing_is_what_its_semantics_version_says() {
     let outputs: Vec<f32> = (0..reader.frame_len(&plan) / 7)
         .flat_map(|_| [next() * 3.0 - 1.0, next() * 3.0 - 1.0, next() * 2.0, next() * 2.5, next(), next(), next()])
         .collect();
-    let found = reader.finish(&plan, &outputs).unwrap();
+    let found = reader.finish(&plan, &outputs, None).unwrap();
     assert!(found.len() > 100, "only {} survive", found.len());
     assert!(found.is_sorted_by(|a, b| a.score >= b.score));
     let values = |d: &Detection| [f32::from(d.class), d.score, d.x, d.y, d.w, d.h];

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Picture, detect, sim};
-use fulltime_common::pipeline::{Channels, Detect, Layout, Resize, Tiles};
+use fulltime_common::pipeline::{Channels, Detect, Layout, Region, Resize, Tiles};
 use fulltime_vision::{Detector, Matrix, PictureView, Placed};
 use proptest::prelude::*;
 
@@ -111,7 +111,7 @@ proptest! {
         input.channels = if bgr { Channels::Bgr } else { Channels::Rgb };
         input.layout = if nhwc { Layout::Nhwc } else { Layout::Nchw };
         detect.settings.tiles = tiles.map(|(columns, rows)| Tiles { columns, rows, overlap: 0.2 });
-        detect.settings.region = region.map_or(vec![], |(a, b)| vec![[a, a], [b, a], [b, b], [a, b]]);
+        detect.settings.region = Region::Polygon(region.map_or(vec![], |(a, b)| vec![[a, a], [b, a], [b, b], [a, b]]));
         // Rows are weighted in 1/256: on noise of full contrast half a step of luma and of chroma, times the matrix.
         let (worst, _) = difference(&picture, &detect);
         prop_assert!(worst < 2.2, "off by {worst} grey levels");
@@ -133,7 +133,7 @@ fn a_crop_at_odd_pixels_sees_what_the_whole_picture_shows_there() {
     let (_, whole) = prepare(&detect([64, 64]), &picture.view());
     let mut cropped = detect([32, 32]);
     let (x, y) = (3.0 / 64.0, 5.0 / 64.0);
-    cropped.settings.region = vec![[x, y], [x + 0.5, y], [x + 0.5, y + 0.5], [x, y + 0.5]];
+    cropped.settings.region = Region::Polygon(vec![[x, y], [x + 0.5, y], [x + 0.5, y + 0.5], [x, y + 0.5]]);
     let (crops, part) = prepare(&cropped, &picture.view());
     assert_eq!((crops[0].crop.x, crops[0].crop.y, crops[0].crop.width), (3, 5, 32));
     for (i, value) in part.iter().enumerate() {

@@ -53,10 +53,34 @@ pub struct Contract {
     pub input: Option<String>,
     /// Shape of one input item without the batch dimension: `[3, height, width]` or `[height, width, 3]`.
     pub input_item: Vec<usize>,
-    /// Name of the output tensor; `None`: the model's only one.
-    pub output: Option<String>,
-    /// Shape of one output item without the batch dimension.
-    pub output_item: Vec<usize>,
+    /// At least one. In a run's results an item's outputs lie one after another in this order.
+    pub outputs: Vec<Output>,
+}
+
+/// One tensor that comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Name of the tensor; `None`: the model's only one.
+    pub name: Option<String>,
+    /// Shape of one item without the batch dimension. A side may be [`OPEN`] as long as no backend has opened a model
+    /// for it; from then on the contract says what the model has.
+    pub item: Vec<usize>,
+}
+
+/// A side of an output that is whatever the model gives.
+pub const OPEN: usize = 0;
+
+impl Output {
+    /// Values in one item.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.item.iter().product()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl Contract {
@@ -66,10 +90,10 @@ impl Contract {
         self.input_item.iter().product()
     }
 
-    /// Values in one output item.
+    /// Values that one item gives, of all outputs together.
     #[must_use]
     pub fn output_len(&self) -> usize {
-        self.output_item.iter().product()
+        self.outputs.iter().map(Output::len).sum()
     }
 
     /// Guards the start of every `run`.

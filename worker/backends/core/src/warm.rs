@@ -159,7 +159,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Contract, Description};
+    use crate::{Contract, Description, Output};
 
     /// Sums its items on a virtual clock. Batches from `leaky_from` on depend on the neighbour.
     struct Summing {
@@ -172,7 +172,8 @@ mod tests {
     }
 
     fn summing(fixed_batch: Option<usize>) -> Summing {
-        let contract = Contract { input: None, input_item: vec![3, 2, 2], output: None, output_item: vec![1] };
+        let outputs = vec![Output { name: None, item: vec![1] }];
+        let contract = Contract { input: None, input_item: vec![3, 2, 2], outputs };
         let description = Description { engine: "summing".into(), contract, fixed_batch };
         let (leaky_from, memory_for, clock) = (usize::MAX, usize::MAX, Arc::default());
         Summing { description, leaky_from, memory_for, per_run: 100, per_item: 1, clock }

@@ -5,7 +5,7 @@ mod runtime;
 
 use std::path::Path;
 
-use fulltime_backend::{Backend, BackendError, Contract, Description, Side};
+use fulltime_backend::{Backend, BackendError, Contract, Description, OPEN, Side};
 use ort::{
     logging::LogLevel,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
@@ -26,7 +26,8 @@ pub fn engine_class(library: &Path) -> Result<String, BackendError> {
 pub struct OnnxBackend {
     session: Session,
     description: Description,
-    output: String,
+    /// Names of the outputs, in the order of the contract.
+    outputs: Vec<String>,
     /// Input shape as the engine wants it, the batch size in front; rewritten at every run instead of allocated.
     shape: Vec<i64>,
 }
@@ -37,7 +38,7 @@ impl OnnxBackend {
     /// # Errors
     /// When the model cannot be read, or its tensors are not those of the contract; the error names tensor, expected and
     /// found shape.
-    pub fn open(runtime: &Runtime, model: &[u8], contract: Contract) -> Result<Self, BackendError> {
+    pub fn open(runtime: &Runtime, model: &[u8], mut contract: Contract) -> Result<Self, BackendError> {
         let session = session(runtime, model).map_err(|error| BackendError::Model { source: error.into() })?;
         let input = find(session.inputs(), Side::Input, contract.input.as_deref())?;
         let fixed_batch = fit(input, Side::Input, &contract.input_item)?;
@@ -45,12 +46,51 @@ impl OnnxBackend {
             // Named or not, the others would stay empty.
             return Err(BackendError::Ambiguous { side: Side::Input, found: names(session.inputs()) });
         }
-        let output = find(session.outputs(), Side::Output, contract.output.as_deref())?;
-        fit(output, Side::Output, &contract.output_item)?;
-        let output = output.name().to_owned();
+        let mut outputs = Vec::new();
+        for output in &mut contract.outputs {
+            let outlet = find(session.outputs(), Side::Output, output.name.as_deref())?;
+            fit(outlet, Side::Output, &output.item)?;
+            settle(outlet, &mut output.item);
+            outputs.push(outlet.name().to_owned());
+        }
         let shape = std::iter::once(0).chain(contract.input_item.iter().map(|&dim| dim as i64)).collect();
         let description = Description { engine: runtime.engine_class().to_owned(), contract, fixed_batch };
-        Ok(Self { session, description, output, shape })
+        let mut backend = Self { session, description, outputs, shape };
+        if backend.description.contract.outputs.iter().any(|output| output.item.contains(&OPEN)) {
+            backend.try_out()?;
+        }
+        Ok(backend)
+    }
+
+    /// Learns from one run what the model does not say about its outputs.
+    fn try_out(&mut self) -> Result<(), BackendError> {
+        let batch = self.description.fixed_batch.unwrap_or(1);
+        let input = vec![0.0; batch * self.description.contract.input_len()];
+        self.shape[0] = batch as i64;
+        let failed = |error| run_error(error, batch);
+        let tensor = TensorRef::from_array_view((self.shape.as_slice(), &input[..])).map_err(failed)?;
+        let given = self.session.run([SessionInputValue::from(tensor)]).map_err(failed)?;
+        for (output, name) in self.description.contract.outputs.iter_mut().zip(&self.outputs) {
+            let (shape, _) = given[name.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
+            let found = shape.get(1..).unwrap_or_default();
+            let agrees = |(&found, &item): (&i64, &usize)| found > 0 && (item == OPEN || found == item as i64);
+            if found.len() != output.item.len() || !found.iter().zip(&output.item).all(agrees) {
+                return Err(other_shape(name, batch, &output.item, shape));
+            }
+            output.item = found.iter().map(|&dim| dim as usize).collect();
+        }
+        Ok(())
+    }
+}
+
+/// Takes the open sides of an item from what the model declares, if it declares them.
+fn settle(outlet: &Outlet, item: &mut [usize]) {
+    if let ValueType::Tensor { shape, .. } = outlet.dtype() {
+        for (side, &declared) in item.iter_mut().zip(shape.iter().skip(1)) {
+            if *side == OPEN && declared > 0 {
+                *side = declared as usize;
+            }
+        }
     }
 }
 
@@ -78,20 +118,30 @@ impl Backend for OnnxBackend {
         let failed = |error| run_error(error, batch);
         let tensor = TensorRef::from_array_view((self.shape.as_slice(), input)).map_err(failed)?;
         let outputs = self.session.run([SessionInputValue::from(tensor)]).map_err(failed)?;
-        let (shape, values) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
-        let expected = std::iter::once(batch).chain(contract.output_item.iter().copied());
-        if !shape.iter().copied().eq(expected.clone().map(|dim| dim as i64)) {
-            return Err(BackendError::Shape {
-                side: Side::Output,
-                name: self.output.clone(),
-                expected: show(expected.map(|dim| dim as i64)),
-                found: show(shape.iter().copied()),
-            });
+        let mut tensors = Vec::with_capacity(self.outputs.len());
+        for (expected, name) in contract.outputs.iter().zip(&self.outputs) {
+            let (shape, values) = outputs[name.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
+            let whole = std::iter::once(batch).chain(expected.item.iter().copied());
+            if !shape.iter().copied().eq(whole.map(|dim| dim as i64)) {
+                return Err(other_shape(name, batch, &expected.item, shape));
+            }
+            tensors.push((values, expected.len()));
         }
         output.clear();
-        output.extend_from_slice(values);
+        for item in 0..batch {
+            for (values, len) in &tensors {
+                output.extend_from_slice(&values[item * len..(item + 1) * len]);
+            }
+        }
         Ok(())
     }
+}
+
+fn other_shape(name: &str, batch: usize, item: &[usize], found: &[i64]) -> BackendError {
+    let side = |&side: &usize| if side == OPEN { -1 } else { side as i64 };
+    let expected = show(std::iter::once(batch as i64).chain(item.iter().map(side)));
+    let found = show(found.iter().copied());
+    BackendError::Shape { side: Side::Output, name: name.to_owned(), expected, found }
 }
 
 fn find<'a>(outlets: &'a [Outlet], side: Side, name: Option<&str>) -> Result<&'a Outlet, BackendError> {
@@ -123,9 +173,13 @@ fn fit(outlet: &Outlet, side: Side, item: &[usize]) -> Result<Option<usize>, Bac
     // Dimensions that the model leaves open are -1. An output may leave even their number open.
     let unknown = side == Side::Output && shape.is_empty();
     let fits = shape.len() == item.len() + 1
-        && shape.iter().skip(1).zip(item).all(|(&found, &expected)| found < 0 || found == expected as i64);
+        && shape.iter().skip(1).zip(item).all(|(&found, &expected)| {
+            let open = side == Side::Output && expected == OPEN;
+            found < 0 || open || found == expected as i64
+        });
     if !fits && !unknown {
-        let expected = show(std::iter::once(-1).chain(item.iter().map(|&dim| dim as i64)));
+        let open = |dim: usize| if dim == OPEN { -1 } else { dim as i64 };
+        let expected = show(std::iter::once(-1).chain(item.iter().map(|&dim| open(dim))));
         return Err(BackendError::Shape { side, name, expected, found: show(shape.iter().copied()) });
     }
     Ok(shape.first().and_then(|&batch| usize::try_from(batch).ok()).filter(|&batch| batch > 0))

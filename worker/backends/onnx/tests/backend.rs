@@ -5,11 +5,16 @@ mod common;
 use std::path::Path;
 
 use common::{reshape, runtime};
-use fulltime_backend::{Backend, BackendError, Contract, Kind, conformance};
+use fulltime_backend::{Backend, BackendError, Contract, Kind, OPEN, Output, conformance};
 use fulltime_backend_onnx::{OnnxBackend, Runtime, engine_class};
 
 fn contract() -> Contract {
-    Contract { input: None, input_item: vec![3, 4, 8], output: None, output_item: vec![16, 6] }
+    giving(None, vec![16, 6])
+}
+
+fn giving(name: Option<&str>, item: Vec<usize>) -> Contract {
+    let outputs = vec![Output { name: name.map(str::to_owned), item }];
+    Contract { input: None, input_item: vec![3, 4, 8], outputs }
 }
 
 fn open(library: &Path, model: &[u8], contract: Contract) -> Result<OnnxBackend, BackendError> {
@@ -61,9 +66,24 @@ fn a_model_with_other_classes_is_refused_by_tensor_and_shape() {
 fn an_output_that_shows_its_shape_only_when_run_is_refused_then() {
     let Some(library) = runtime() else { return };
     let open_ended = reshape([-1, 3, -1, -1], [-1, 6], [-1, -1, -1]);
-    let mut backend = open(&library, &open_ended, Contract { output_item: vec![15, 6], ..contract() }).unwrap();
+    let mut backend = open(&library, &open_ended, giving(None, vec![15, 6])).unwrap();
     let error = backend.run(&[0.0; 96], 1, &mut Vec::new()).unwrap_err();
     let text = "output `output` of the model has shape [1, 16, 6], but the manifest calls for [1, 15, 6]";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn sides_left_open_are_what_the_model_declares_or_else_gives() {
+    let Some(library) = runtime() else { return };
+    for declared in [[-1, 16, 6], [-1, -1, -1]] {
+        let model = reshape([-1, 3, 4, 8], [16, 6], declared);
+        let mut backend = open(&library, &model, giving(None, vec![OPEN, 6])).unwrap();
+        assert_eq!(backend.describe().contract.outputs[0].item, [16, 6]);
+        conformance::check(&mut backend);
+    }
+    let error =
+        open(&library, &reshape([-1, 3, 4, 8], [16, 6], [-1, -1, -1]), giving(None, vec![OPEN, 5])).unwrap_err();
+    let text = "output `output` of the model has shape [?, 16, 6], but the manifest calls for [?, ?, 5]";
     assert_eq!(error.to_string(), text);
 }
 
@@ -74,7 +94,7 @@ fn a_tensor_that_the_model_lacks_is_named_with_those_it_has() {
     let named = Contract { input: Some("x".into()), ..contract() };
     let error = open(&library, &model, named).unwrap_err();
     assert_eq!(error.to_string(), "the model has no input named `x`, only `images`");
-    assert!(open(&library, &model, Contract { output: Some("output".into()), ..contract() }).is_ok());
+    assert!(open(&library, &model, giving(Some("output"), vec![16, 6])).is_ok());
 }
 
 #[test]

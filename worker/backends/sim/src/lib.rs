@@ -7,7 +7,7 @@ mod script;
 
 pub use script::ScriptError;
 
-use fulltime_backend::{Backend, BackendError, Contract, Description};
+use fulltime_backend::{Backend, BackendError, Contract, Description, OPEN};
 
 /// Raised by hand when the answers change.
 const SEMANTICS: u32 = 1;
@@ -45,10 +45,33 @@ pub enum FaultKind {
     Crash,
 }
 
-/// The device with its "model": an output that reads as `[n, 5 + classes]` rows of a YOLOX head.
+/// What the device makes believe to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimModel {
+    /// An output that reads as `[n, 5 + classes]` rows of a YOLOX head.
+    Detector,
+    /// `[n]` numbers from -1 to 1.
+    Embedder,
+    /// `[places, characters + 1]` probabilities, the blank last.
+    Reader,
+}
+
+impl SimModel {
+    /// What it gives where the contract leaves a side open.
+    fn side(self) -> usize {
+        match self {
+            Self::Detector => 400,
+            Self::Embedder => 128,
+            Self::Reader => 16,
+        }
+    }
+}
+
+/// The device with its "model".
 #[derive(Debug)]
 pub struct SimBackend {
     options: SimOptions,
+    model: SimModel,
     description: Description,
     runs: u64,
     lost: bool,
@@ -63,10 +86,15 @@ pub fn engine_class() -> String {
 
 impl SimBackend {
     #[must_use]
-    pub fn open(options: SimOptions, contract: Contract) -> Self {
+    pub fn open(options: SimOptions, model: SimModel, mut contract: Contract) -> Self {
+        for side in contract.outputs.iter_mut().flat_map(|output| &mut output.item) {
+            if *side == OPEN {
+                *side = model.side();
+            }
+        }
         let held = options.model_bytes;
         let description = Description { engine: engine_class(), contract, fixed_batch: None };
-        Self { options, description, runs: 0, lost: false, held }
+        Self { options, model, description, runs: 0, lost: false, held }
     }
 
     fn fail_as_scripted(&mut self, batch: usize) -> Result<(), BackendError> {
@@ -106,12 +134,17 @@ impl Backend for SimBackend {
             thread::sleep(cost);
         }
         let contract = &self.description.contract;
-        let row = contract.output_item.last().copied().unwrap_or(1);
+        let row = contract.outputs.first().and_then(|output| output.item.last()).copied().unwrap_or(1);
         output.clear();
         output.resize(batch * contract.output_len(), 0.0);
         let items = input.chunks_exact(contract.input_len()).zip(output.chunks_exact_mut(contract.output_len()));
         for (picture, answer) in items {
-            see_things(picture, answer, row);
+            let mut next = draws(picture);
+            match self.model {
+                SimModel::Detector => see_things(&mut next, answer, row),
+                SimModel::Embedder => answer.fill_with(|| next(2001) as f32 / 1000.0 - 1.0),
+                SimModel::Reader => read(&mut next, answer, row),
+            }
         }
         Ok(())
     }
@@ -121,15 +154,19 @@ impl Backend for SimBackend {
     }
 }
 
-/// Marks three to six rows as objects. Which rows, classes and sizes follows from a hash of the picture's bits.
-fn see_things(picture: &[f32], answer: &mut [f32], row: usize) {
+/// Numbers below a limit that follow from the bits of the picture alone.
+fn draws(picture: &[f32]) -> impl FnMut(usize) -> usize {
     let mut hash = picture.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, value| {
         (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0000_0100_0000_01B3)
     });
-    let mut next = |limit: usize| {
+    move |limit| {
         hash = (hash ^ (hash >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         (hash >> 33) as usize % limit.max(1)
-    };
+    }
+}
+
+/// Marks three to six rows as objects. Which rows, classes and sizes follows from the draws.
+fn see_things(next: &mut impl FnMut(usize) -> usize, answer: &mut [f32], row: usize) {
     let rows = answer.len() / row;
     if row < 6 {
         return;
@@ -144,24 +181,49 @@ fn see_things(picture: &[f32], answer: &mut [f32], row: usize) {
     }
 }
 
+/// Up to two characters, each with three quarters to all of the chance at its place, blanks between.
+fn read(next: &mut impl FnMut(usize) -> usize, answer: &mut [f32], row: usize) {
+    let places = answer.len() / row;
+    if row < 2 {
+        return;
+    }
+    for place in answer.chunks_exact_mut(row) {
+        place.fill(0.0);
+        place[row - 1] = 1.0;
+    }
+    for character in 0..next(3) {
+        let place = &mut answer[(places / 4 + character * places / 2) * row..][..row];
+        let chance = 1.0 - 0.0625 * next(5) as f32;
+        place[row - 1] = 1.0 - chance;
+        place[next(row - 1)] = chance;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use fulltime_backend::{Kind, conformance};
+    use fulltime_backend::{Kind, Output, conformance};
 
     use super::*;
 
     fn contract() -> Contract {
-        Contract { input: None, input_item: vec![3, 32, 64], output: None, output_item: vec![42, 7] }
+        giving(vec![42, 7])
+    }
+
+    fn giving(item: Vec<usize>) -> Contract {
+        Contract { input: None, input_item: vec![3, 32, 64], outputs: vec![Output { name: None, item }] }
     }
 
     #[test]
     fn the_sim_is_a_backend() {
-        conformance::check(&mut SimBackend::open(SimOptions::default(), contract()));
+        let open = |model, contract| SimBackend::open(SimOptions::default(), model, contract);
+        conformance::check(&mut open(SimModel::Detector, contract()));
+        conformance::check(&mut open(SimModel::Embedder, giving(vec![OPEN])));
+        conformance::check(&mut open(SimModel::Reader, giving(vec![OPEN, 11])));
     }
 
     #[test]
     fn every_picture_shows_something_and_different_pictures_show_different_things() {
-        let mut sim = SimBackend::open(SimOptions::default(), contract());
+        let mut sim = SimBackend::open(SimOptions::default(), SimModel::Detector, contract());
         let mut output = Vec::new();
         let input: Vec<f32> = (0..2 * contract().input_len()).map(|i| (i % 251) as f32).collect();
         sim.run(&input, 2, &mut output).unwrap();
@@ -174,7 +236,7 @@ mod tests {
     fn a_scripted_device_runs_out_of_memory_and_is_lost() {
         let faults = vec![Fault { run: 2, what: FaultKind::DeviceLost }];
         let memory = SimOptions { model_bytes: 10, item_bytes: 5, memory_bytes: Some(20), ..SimOptions::default() };
-        let mut sim = SimBackend::open(SimOptions { faults, ..memory }, contract());
+        let mut sim = SimBackend::open(SimOptions { faults, ..memory }, SimModel::Detector, contract());
         let input = vec![0.0; 3 * contract().input_len()];
         let mut kind = |batch: usize| sim.run(&input[..batch * 6144], batch, &mut Vec::new()).map_err(|e| e.kind());
         assert_eq!(kind(2), Ok(()));

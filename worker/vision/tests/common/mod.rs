@@ -107,10 +107,11 @@ pub fn detect(size: [u32; 2]) -> Detect {
             input_size: None,
             score_threshold: 0.25,
             nms_iou: 0.6,
+            soft_nms: None,
             classes: vec![],
             every: 1,
             tiles: None,
-            region: vec![],
+            region: Default::default(),
         },
     }
 }

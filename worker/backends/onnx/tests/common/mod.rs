@@ -13,25 +13,36 @@ pub fn runtime() -> Option<PathBuf> {
 
 /// `output = Reshape(images, [0, rows, columns])`: keeps the batch, regroups the values. Negative dimensions are open.
 pub fn reshape(input: [i64; 4], item: [i64; 2], declared: [i64; 3]) -> Vec<u8> {
-    let mut shape = Vec::new();
-    bytes(&mut shape, 8, b"shape");
-    number(&mut shape, 1, 3); // dims
-    number(&mut shape, 2, 7); // int64
-    let dims: Vec<u8> = [0, item[0], item[1]].iter().flat_map(|dim: &i64| dim.to_le_bytes()).collect();
-    bytes(&mut shape, 9, &dims);
+    reshapes(input, &[("output", item, declared)])
+}
 
-    let mut node = Vec::new();
-    bytes(&mut node, 1, b"images");
-    bytes(&mut node, 1, b"shape");
-    bytes(&mut node, 2, b"output");
-    bytes(&mut node, 4, b"Reshape");
+/// The same with several outputs, each of all the values: name, item and declared shape.
+pub fn reshapes(input: [i64; 4], outputs: &[(&str, [i64; 2], [i64; 3])]) -> Vec<u8> {
+    let (mut nodes, mut shapes, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, item, declared) in outputs {
+        let shape_name = format!("{name}_shape");
+        let mut node = Vec::new();
+        bytes(&mut node, 1, b"images");
+        bytes(&mut node, 1, shape_name.as_bytes());
+        bytes(&mut node, 2, name.as_bytes());
+        bytes(&mut node, 4, b"Reshape");
+        bytes(&mut nodes, 1, &node);
 
-    let mut graph = Vec::new();
-    bytes(&mut graph, 1, &node);
+        let mut shape = Vec::new();
+        bytes(&mut shape, 8, shape_name.as_bytes());
+        number(&mut shape, 1, 3); // dims
+        number(&mut shape, 2, 7); // int64
+        let dims: Vec<u8> = [0, item[0], item[1]].iter().flat_map(|dim: &i64| dim.to_le_bytes()).collect();
+        bytes(&mut shape, 9, &dims);
+        bytes(&mut shapes, 5, &shape);
+
+        bytes(&mut values, 12, &value(name, declared));
+    }
+    let mut graph = nodes;
     bytes(&mut graph, 2, b"reshape");
-    bytes(&mut graph, 5, &shape);
+    graph.extend(shapes);
     bytes(&mut graph, 11, &value("images", &input));
-    bytes(&mut graph, 12, &value("output", &declared));
+    graph.extend(values);
 
     let mut opset = Vec::new();
     number(&mut opset, 2, 13);

@@ -1,0 +1,107 @@
+//! The third stage of a shard: batches through the detector's model, in frame order, to detections.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, SyncSender},
+    },
+    time::Duration,
+};
+
+use fulltime_media::Picture;
+use fulltime_tables::shard::{DetectionRow, FrameRow};
+use fulltime_vision::{Detection, Detector};
+
+use super::{
+    clock::ThreadClock,
+    prepare::{Batch, Look, Prepared, RECENT},
+};
+use crate::{
+    attempt::Attempt,
+    crash::{self, Point},
+    error::TaskError,
+};
+
+/// A frame whose people are to be described.
+pub struct Found {
+    pub frame: u32,
+    /// The frame that was inferred: this one, or an earlier one with the same picture.
+    pub inferred: u32,
+    pub picture: Arc<Picture>,
+    pub detections: Vec<Detection>,
+}
+
+#[derive(Default)]
+pub struct Inferred {
+    pub detections: Vec<DetectionRow>,
+    pub frames: Vec<FrameRow>,
+    pub infer_busy: Duration,
+    pub read_busy: Duration,
+}
+
+/// Works until there are no batches any more, nobody who describes, or the attempt is halted.
+pub fn infer(
+    detector: &mut Detector,
+    batches: Receiver<Batch>,
+    spent: &Sender<Vec<f32>>,
+    found: SyncSender<Found>,
+    attempt: &Attempt,
+) -> Result<Inferred, TaskError> {
+    let reader = detector.reader();
+    let mut all = Inferred::default();
+    let mut outputs = Vec::new();
+    // What the latest inferred frames show, for those that show the same.
+    let mut recent: VecDeque<(u32, Vec<Detection>)> = VecDeque::new();
+    for Batch { plan, frames, tensor, used } in batches {
+        crash::point(Point::BeforeInfer);
+        let clock = ThreadClock::start();
+        detector.infer(&tensor[..used], &mut outputs)?;
+        all.infer_busy += clock.elapsed();
+        // The prepare stage may be gone already.
+        let _ = spent.send(tensor);
+        crash::point(Point::AfterInfer);
+
+        let clock = ThreadClock::start();
+        let count = frames.len() as u64;
+        let mut results = outputs.chunks_exact(reader.frame_len(&plan));
+        for Prepared { evidence, look, pitch, described } in frames {
+            let frame = evidence.frame;
+            let (inferred, detections) = match look {
+                Look::Away => (frame, Vec::new()),
+                Look::Infer => {
+                    let detections = reader.finish(&plan, results.next().unwrap_or_default(), pitch.as_ref())?;
+                    recent.truncate(RECENT - 1);
+                    recent.push_front((frame, detections.clone()));
+                    (frame, detections)
+                }
+                Look::Like(same) => {
+                    let known = recent.iter().find(|(frame, _)| *frame == same);
+                    (same, known.map(|(_, detections)| detections.clone()).unwrap_or_default())
+                }
+            };
+            all.detections.extend(detections.iter().map(|d| DetectionRow {
+                frame,
+                class: d.class,
+                score: d.score,
+                x: d.x,
+                y: d.y,
+                w: d.w,
+                h: d.h,
+            }));
+            all.frames.push(evidence);
+            if let Some(picture) = described
+                && found.send(Found { frame, inferred, picture, detections }).is_err()
+            {
+                // The describe stage has ended, and knows why.
+                return Ok(all);
+            }
+        }
+        all.read_busy += clock.elapsed();
+        attempt.add_frames(count);
+        if attempt.is_halted() {
+            break;
+        }
+    }
+    Ok(all)
+}
