@@ -54,13 +54,19 @@ impl Answers {
     }
 }
 
+/// A true and a found team, or none.
+type Teams = (Option<Arc<str>>, Option<Arc<str>>);
+
+/// What a person is found as in a shot, and in how many frames.
+type Shot = BTreeMap<Option<i64>, u32>;
+
 /// One match. Recordings of one match are counted into one; several matches are added up by their [`Figures`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct People {
     number: Answers,
     role: Answers,
     /// True team (or none) and found team (or none) of every track. Teams may be called otherwise than in the truth.
-    teams: BTreeMap<(Option<Arc<str>>, Option<Arc<str>>), u64>,
+    teams: BTreeMap<Teams, u64>,
     tracks: u64,
     nobody: u64,
     lasting: Answers,
@@ -144,7 +150,7 @@ impl People {
     /// a case, decided by the identity that is found for him most on either side.
     pub fn take_cuts(&mut self, truth: &Sequence, found: &Sequence) {
         // By person and shot: what he is found as, and how often.
-        let mut cases: BTreeMap<i64, BTreeMap<usize, BTreeMap<Option<i64>, u32>>> = BTreeMap::new();
+        let mut cases: BTreeMap<i64, BTreeMap<usize, Shot>> = BTreeMap::new();
         for (&frame, objects) in &found.frames {
             let shot = truth.cuts.partition_point(|cut| *cut <= frame);
             for (object, person) in objects.iter().zip(shown(truth, found, frame)) {
@@ -173,7 +179,7 @@ impl People {
     /// The true team that each found one stands for: those names that make most answers right.
     #[must_use]
     pub fn team_names(&self) -> BTreeMap<Arc<str>, Arc<str>> {
-        let names = |of: fn(&(Option<Arc<str>>, Option<Arc<str>>)) -> &Option<Arc<str>>| {
+        let names = |of: fn(&Teams) -> &Option<Arc<str>>| {
             let mut names: Vec<Arc<str>> = self.teams.keys().filter_map(|key| of(key).clone()).collect();
             names.sort();
             names.dedup();
