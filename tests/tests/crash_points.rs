@@ -84,7 +84,8 @@ impl Ground {
     /// Runs a story with a coordinator that dies at this point. Returns the tables, and how often it died.
     fn suffer(&mut self, story: Story, point: Option<&str>) -> (BTreeMap<String, Digest>, usize) {
         let mut coordinator = self.cluster.coordinators.remove(0);
-        let out = self.cluster.dir.join(point.unwrap_or("undisturbed"));
+        // Of each story and point alone: what was found there would need no work.
+        let out = self.cluster.dir.join(format!("{story:?}-{}", point.unwrap_or("undisturbed")));
         coordinator.set_env(CRASH_AT, point);
         coordinator.start();
         coordinator.set_env(CRASH_AT, None);

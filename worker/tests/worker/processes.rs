@@ -141,7 +141,7 @@ async fn results(url: &str, crash_at: Option<Point>) -> (Vec<Vec<u8>>, Vec<i32>)
 async fn a_worker_may_die_at_every_crash_point_and_the_results_are_the_same() {
     let server = fulltime_tests::nats::Server::start();
     let (undisturbed, deaths) = hung(results(server.url(), None)).await;
-    assert_eq!((undisturbed.len(), deaths), (8, vec![]));
+    assert_eq!((undisturbed.len(), deaths), (12, vec![]));
     for point in Point::ALL {
         let (tables, deaths) = hung(results(server.url(), Some(point))).await;
         assert_eq!(deaths, [libc::SIGABRT], "`{}` is reached, once", point.name());

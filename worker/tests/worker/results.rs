@@ -127,7 +127,7 @@ async fn frozen_pictures_are_inferred_once_and_leave_no_trace() {
     let frames = read_frames(frames).unwrap();
     let equal: Vec<u32> =
         frames.windows(2).filter(|p| p[0].content_hash == p[1].content_hash).map(|p| p[1].frame).collect();
-    assert!(equal.len() > 30, "many pictures equal the one before: {equal:?}");
+    assert!(equal.len() >= 20, "many pictures equal the one before: {equal:?}");
     let detections = read_detections(detections).unwrap();
     assert!(equal.iter().all(|frame| detections.iter().any(|row| row.frame == *frame)), "they have detections, too");
     let said = read_descriptions(said).unwrap();
