@@ -80,13 +80,12 @@ pub async fn eval(args: EvalArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// What one recording comes to, its pictures, and its match's people.
+type Counted = (Scored, [Vec<Picture>; 2], Option<People>);
+
 /// Scores one recording. Also returned: its pictures (everything but the ball, and the ball), and the answers about the
 /// people of its match so far, this recording included.
-fn score(
-    pair: &Pair,
-    benchmark: Benchmark,
-    known: Option<&People>,
-) -> Result<(Scored, [Vec<Picture>; 2], Option<People>), ScoreError> {
+fn score(pair: &Pair, benchmark: Benchmark, known: Option<&People>) -> Result<Counted, ScoreError> {
     let (truth, found) = (&pair.truth, &pair.found);
     let rules = match benchmark {
         Benchmark::Auto => Rules::of(truth),

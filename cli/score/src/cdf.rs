@@ -259,6 +259,24 @@ fn period(of: &Match, frame: u32) -> &'static str {
     PERIODS[index.min(PERIODS.len() - 1)]
 }
 
+/// Which way the home team plays from frame to frame: who stands further to the left on average defends the left goal.
+fn play_direction(sequence: &Sequence, first: u32, last: u32) -> &'static str {
+    let (mut sums, mut counts) = ([0.0; 2], [0.0_f64; 2]);
+    for object in sequence.frames.range(first..=last).flat_map(|(_, objects)| objects) {
+        let team = match sequence.attributes_of(object).and_then(|known| known.team.as_deref()) {
+            Some("home") => 0,
+            Some("away") => 1,
+            _ => continue,
+        };
+        if let Some([x, ..]) = object.world {
+            sums[team] += x;
+            counts[team] += 1.0;
+        }
+    }
+    let [home, away] = [0, 1].map(|team| sums[team] / counts[team].max(1.0));
+    if home <= away { "left_right" } else { "right_left" }
+}
+
 /// Writes the meta data that the tracking data needs: match, periods, line-ups. A shirt number of 0 is an unknown one.
 ///
 /// # Errors
@@ -295,7 +313,8 @@ pub fn write_meta(sequence: &Sequence, of: &Match, output: impl Write) -> Result
         .map(|(index, &first)| {
             let end = of.periods.get(index + 1).map_or(last, |next| next - 1).max(first);
             let name = PERIODS[index.min(PERIODS.len() - 1)];
-            json!({ "period": name, "start_time": time(first), "end_time": time(end),
+            json!({ "period": name, "play_direction": play_direction(sequence, first, end),
+                "start_time": time(first), "end_time": time(end),
                 "frame_id_start": first - 1, "frame_id_end": end - 1 })
         })
         .collect();

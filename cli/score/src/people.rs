@@ -54,8 +54,11 @@ impl Answers {
     }
 }
 
-/// True team and found team of a track, each if there is one.
+/// A true and a found team, or none.
 type Teams = (Option<Arc<str>>, Option<Arc<str>>);
+
+/// What a person is found as in a shot, and in how many frames.
+type Shot = BTreeMap<Option<i64>, u32>;
 
 /// One match. Recordings of one match are counted into one; several matches are added up by their [`Figures`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,7 +150,7 @@ impl People {
     /// a case, decided by the identity that is found for him most on either side.
     pub fn take_cuts(&mut self, truth: &Sequence, found: &Sequence) {
         // By person and shot: what he is found as, and how often.
-        let mut cases: BTreeMap<i64, BTreeMap<usize, BTreeMap<Option<i64>, u32>>> = BTreeMap::new();
+        let mut cases: BTreeMap<i64, BTreeMap<usize, Shot>> = BTreeMap::new();
         for (&frame, objects) in &found.frames {
             let shot = truth.cuts.partition_point(|cut| *cut <= frame);
             for (object, person) in objects.iter().zip(shown(truth, found, frame)) {

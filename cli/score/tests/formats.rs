@@ -36,9 +36,11 @@ fn person() -> impl Strategy<Value = Attributes> {
 }
 
 /// People of a match, and by frame who is where.
-fn sequence(
-    make: impl Fn(&mut Sequence, i64, &Attributes, Rect, [f64; 2]) -> Object,
-) -> impl Fn((Vec<Attributes>, Vec<Vec<(usize, Rect, [f64; 2])>>)) -> Sequence {
+type Parts = (Vec<Attributes>, Vec<Vec<(usize, Rect, [f64; 2])>>);
+/// What a format says of an object.
+type Row = (u32, i64, Option<Rect>, Option<[f64; 3]>, Attributes);
+
+fn sequence(make: impl Fn(&mut Sequence, i64, &Attributes, Rect, [f64; 2]) -> Object) -> impl Fn(Parts) -> Sequence {
     move |(people, frames)| {
         let mut sequence = Sequence::new();
         for (frame, seen) in (1..).zip(frames) {
@@ -57,13 +59,13 @@ fn sequence(
     }
 }
 
-fn parts() -> impl Strategy<Value = (Vec<Attributes>, Vec<Vec<(usize, Rect, [f64; 2])>>)> {
+fn parts() -> impl Strategy<Value = Parts> {
     let place = (number(60), number(40)).prop_map(|(x, y)| [x, y]);
     (vec(person(), 1..8), vec(vec((0usize..8, bounds(), place), 0..6), 1..12))
 }
 
 /// Frames in the order of time, objects of a frame in any: teams are lists of their own in some formats.
-fn sorted(sequence: &Sequence) -> Vec<(u32, i64, Option<Rect>, Option<[f64; 3]>, Attributes)> {
+fn sorted(sequence: &Sequence) -> Vec<Row> {
     let row = |(frame, object): (u32, &Object)| {
         let known = sequence.attributes_of(object).cloned().unwrap_or_default();
         (frame, object.id.unwrap_or(-1), object.bounds, object.world, known)

@@ -154,7 +154,7 @@ fn synthetic(options: &Options) -> BTreeMap<String, f64> {
 /// The tracker on public and on perturbed detections, as `bench track` measures it.
 fn assets() -> BTreeMap<String, f64> {
     let mut figures = BTreeMap::new();
-    if asset("mot15").is_none() {
+    if asset("mot15/TUD-Campus/gt.txt").is_none() {
         return figures;
     }
     let mut bench = Command::new(binary("fulltime-bench"));
