@@ -93,7 +93,7 @@ async fn begun(events: &mut BoxStream<'static, Event>, job: &str) {
 }
 
 async fn everything_goes_on_after(harm: impl FnOnce(&Path)) {
-    let (season, dir) = (season(), tempfile::tempdir().unwrap());
+    let (season, dir) = (season(), tempfile::tempdir().expect("a temporary folder"));
     let mut cluster = Cluster::start(dir.path(), &shape(Duration::from_millis(25), season.dir.path()));
     let bus = JetStream::connect(&cluster.nats()).await.expect("connect");
     let mut events = bus.events().await.expect("events");
@@ -119,7 +119,7 @@ async fn everything_goes_on_after(harm: impl FnOnce(&Path)) {
 
     assert_eq!(tables_of(&cluster, &running), season.expected["running"]);
     assert_eq!(tables_of(&cluster, &bisected), season.expected["bisected"]);
-    let manifest: Value = serde_json::from_slice(&fs::read(cluster.manifest(&bisected)).unwrap()).unwrap();
+    let manifest: Value = serde_json::from_slice(&fs::read(cluster.manifest(&bisected)).expect("read")).expect("JSON");
     let quarantined = manifest["quarantined"].as_array().expect("a list");
     let bad = serde_json::json!({ "start": 25 * BAD, "end": 25 * (BAD + 1) });
     assert!(quarantined.len() == 1 && quarantined[0]["frames"] == bad, "exactly the bad interval: {manifest:#}");

@@ -112,7 +112,7 @@ async fn frozen_pictures_are_inferred_once_and_leave_no_trace() {
     let mut made = Vec::new();
     for flags in [vec![], vec!["--no-reuse"]] {
         let mut ground = Ground::new("").await;
-        let mut encoder = Encoder::create(&ground.path("archive/a.mp4"), &small()).unwrap();
+        let mut encoder = Encoder::create(ground.path("archive/a.mp4"), &small()).unwrap();
         // Frozen from 20 to 80, over three keyframes; in between, a picture that is shown twice.
         for n in 0..FRAMES {
             let shown = if (20..80).contains(&n) { 20 } else { n / 2 * 2 };

@@ -215,7 +215,7 @@ impl View {
     fn of(period: u32, frame: u32) -> Self {
         let shot = frame / SHOT;
         let t = f64::from(frame) / f64::from(FPS);
-        let zoom = if shot % 2 == 0 { 22.0 } else { 34.0 };
+        let zoom = if shot.is_multiple_of(2) { 22.0 } else { 34.0 };
         Self { scene: period * 1000 + shot % 2, centre: 22.0 * (t * TAU / 60.0).sin(), zoom }
     }
 
