@@ -92,7 +92,7 @@ impl Ground {
         let over = AtomicBool::new(false);
         let told = Told { cluster: &self.cluster, archives: &self.archives, out: &out };
         let (tables, deaths) = std::thread::scope(|scope| {
-            let keeper = scope.spawn(|| keep(&mut coordinator, &over));
+            let keeper = scope.spawn(|| keep(&mut coordinator, &over, usize::from(point.is_some())));
             let tables = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| told.tell(story)));
             over.store(true, Ordering::Relaxed);
             (tables, keeper.join().expect("the keeper"))
@@ -105,17 +105,23 @@ impl Ground {
     }
 }
 
-/// Starts the coordinator again whenever it has died. Returns how often.
-fn keep(coordinator: &mut Part, over: &AtomicBool) -> usize {
-    let mut deaths = 0;
-    while !over.load(Ordering::Relaxed) {
+/// Starts the coordinator again whenever it has died. Returns how often. The story may be over a moment before the last
+/// death that is expected: what it waits for is there, and then the coordinator dies.
+fn keep(coordinator: &mut Part, over: &AtomicBool, expected: usize) -> usize {
+    let (mut deaths, mut over_since) = (0, None);
+    loop {
+        if over.load(Ordering::Relaxed) {
+            let waited = over_since.get_or_insert_with(Instant::now).elapsed();
+            if deaths >= expected || waited > Duration::from_secs(5) {
+                return deaths;
+            }
+        }
         if !coordinator.runs() {
             deaths += 1;
             coordinator.start();
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    deaths
 }
 
 /// Gives up the lead, so that the next one need not wait.
