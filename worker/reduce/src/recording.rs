@@ -35,6 +35,9 @@ use crate::{
 /// Places of people are compared at moments that are about so many seconds apart.
 const MOMENT_SECONDS: f64 = 1.0;
 
+/// Who is hidden to this share of the box is not described: what would be seen is somebody else.
+const HIDDEN: f32 = 0.35;
+
 /// The rows of one shard.
 #[derive(Debug, Default)]
 pub struct ShardRows {
@@ -220,7 +223,9 @@ impl<'t, 'a> Recording<'t, 'a> {
     }
 
     fn track(&mut self, step: Step) -> Result<(), ReduceError> {
-        let Some(frame) = self.unseen.remove(&step.frame) else { return Ok(()) };
+        let Some(mut frame) = self.unseen.remove(&step.frame) else { return Ok(()) };
+        // Of somebody behind another it is the other who would be described.
+        frame.descriptions.retain(|described| !is_hidden(&frame.rows, usize::from(described.detection)));
         self.repeated += u32::from(step.duplicate_of.is_some());
         self.ground.step(step.frame, step.motion.as_ref());
         if step.cut {
@@ -244,11 +249,11 @@ impl<'t, 'a> Recording<'t, 'a> {
         let mut looks = vec![None; frame.rows.len()];
         for described in &frame.descriptions {
             if let Some(look) = looks.get_mut(usize::from(described.detection)) {
-                *look = described.look.as_deref().map(signed);
+                *look = described.look.as_deref();
             }
         }
         let seen: Vec<Observation> =
-            frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, look.as_deref())).collect();
+            frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, *look)).collect();
         let serials = self.tracker.step(step.frame, &seen, self.motion.as_ref());
         self.tracked = (frame.rows.clone(), serials.clone());
         self.put_right();
@@ -494,8 +499,16 @@ fn foot(row: &DetectionRow) -> (f64, f64) {
     (f64::from(row.x) + f64::from(row.w) / 2.0, f64::from(row.y) + f64::from(row.h))
 }
 
-fn signed(look: &[u8]) -> Vec<i8> {
-    look.iter().map(|byte| byte.cast_signed()).collect()
+/// Whether another person stands before this one: whose feet are lower in the picture is nearer.
+fn is_hidden(rows: &[DetectionRow], at: usize) -> bool {
+    let Some(own) = rows.get(at) else { return true };
+    let before = |other: &&DetectionRow| other.class == own.class && other.y + other.h > own.y + own.h;
+    let shared = |other: &DetectionRow| {
+        let w = (own.x + own.w).min(other.x + other.w) - own.x.max(other.x);
+        let h = (own.y + own.h).min(other.y + other.h) - own.y.max(other.y);
+        w.max(0.0) * h.max(0.0)
+    };
+    rows.iter().filter(before).any(|other| shared(other) > HIDDEN * own.w * own.h)
 }
 
 /// Whether two pictures gave the same detections in the same order.
@@ -504,6 +517,6 @@ fn same_boxes(a: &[DetectionRow], b: &[DetectionRow]) -> bool {
     a.iter().map(boxes).eq(b.iter().map(boxes))
 }
 
-fn observation<'a>(row: &DetectionRow, look: Option<&'a [i8]>) -> Observation<'a> {
+fn observation<'a>(row: &DetectionRow, look: Option<&'a [u8]>) -> Observation<'a> {
     Observation { class: row.class, score: f64::from(row.score), bounds: bounds(row), look }
 }

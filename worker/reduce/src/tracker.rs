@@ -39,7 +39,7 @@ pub use untangle::Exchange;
 pub use whole::{Followed, Object, Sighting, follow};
 
 use tracklet::Growing;
-use untangle::{Close, Memory};
+use untangle::{Close, Looks, Memory};
 
 /// A track remembers its sightings for so long.
 const REMEMBER_SECONDS: f64 = 2.0;
@@ -52,8 +52,8 @@ pub struct Observation<'a> {
     pub class: u16,
     pub score: f64,
     pub bounds: Bounds,
-    /// What it looks like: an embedding of unit length times 127, where it was described.
-    pub look: Option<&'a [i8]>,
+    /// What it looks like, where it was described: an embedding of unit length in 127ths, as the shard tables have it.
+    pub look: Option<&'a [u8]>,
 }
 
 /// Names a track within its recording, counting from 0.
@@ -83,6 +83,7 @@ struct Live {
     story: Growing,
     /// The last seconds, for second thoughts.
     memory: VecDeque<Memory>,
+    looks: Looks,
 }
 
 impl Live {
@@ -91,6 +92,7 @@ impl Live {
         while self.memory.front().is_some_and(|memory| frame - memory.frame > frames) {
             self.memory.pop_front();
         }
+        self.looks.remember(frame, seen.look, frames);
     }
 }
 
@@ -319,6 +321,7 @@ impl Tracker {
             seen: seen.bounds,
             story,
             memory,
+            looks: Looks::of(frame, seen.look),
         });
         serial
     }
