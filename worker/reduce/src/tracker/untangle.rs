@@ -76,6 +76,12 @@ impl Looks {
         }
     }
 
+    pub(super) fn all(&self) -> Look {
+        let mut sum = self.known.clone();
+        self.recent.iter().for_each(|(_, look)| sum.add(look));
+        sum
+    }
+
     fn before(&self, frame: u32) -> Look {
         let mut sum = self.known.clone();
         self.recent.iter().filter(|(seen, _)| *seen < frame).for_each(|(_, look)| sum.add(look));
