@@ -146,15 +146,16 @@ impl People {
         }
     }
 
-    /// Takes in how identities outlast the cuts of a recording: a person who is found on both sides of one or more cuts is
-    /// a case, decided by the identity that is found for him most on either side.
+    /// Takes in how identities outlast the cuts of a recording: a person who is followed on both sides of one or more cuts is
+    /// a case, decided by the identity that is found for him most on either side. Detections that nobody follows are
+    /// candidates, however weak; they make no case.
     pub fn take_cuts(&mut self, truth: &Sequence, found: &Sequence) {
         // By person and shot: what he is found as, and how often.
         let mut cases: BTreeMap<i64, BTreeMap<usize, Shot>> = BTreeMap::new();
         for (&frame, objects) in &found.frames {
             let shot = truth.cuts.partition_point(|cut| *cut <= frame);
             for (object, person) in objects.iter().zip(shown(truth, found, frame)) {
-                if let Some(person) = person {
+                if let Some(person) = person.filter(|_| object.id.is_some()) {
                     let shots = cases.entry(person).or_default();
                     *shots.entry(shot).or_default().entry(object.id).or_default() += 1;
                 }
