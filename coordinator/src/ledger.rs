@@ -46,6 +46,7 @@ use fleet::Fleet;
 use job::{Job, TakenUp};
 pub use policy::Policy;
 use turns::Turns;
+use watch::Flow;
 pub use vocabulary::{
     Action, Admitted, Attempt, Booking, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder,
     RunFigures,
@@ -84,6 +85,8 @@ pub struct Ledger {
     work: BTreeMap<WorkId, Entry>,
     /// Entries by band.
     busy: BTreeMap<Band, usize>,
+    /// How the queues move: shards and the rest, by band.
+    flows: BTreeMap<(bool, Band), Flow>,
     turns: Turns,
     fleet: Fleet,
     /// Of the day, as of the last tick that knew it.
@@ -102,6 +105,7 @@ impl Ledger {
             jobs: BTreeMap::new(),
             work: BTreeMap::new(),
             busy: BTreeMap::new(),
+            flows: BTreeMap::new(),
             turns: Turns::new(policy.quantum),
             fleet: Fleet::new(policy.silence),
             minute: None,
@@ -395,6 +399,9 @@ impl Ledger {
         }
         let Some(work) = self.work_of(&event.job, event.digest) else { return };
         let Some(entry) = self.work.get_mut(&work) else { return };
+        if matches!(event.kind, EventKind::Started) {
+            self.flows.entry((entry.is_map(), entry.band)).or_default().moved(entry.released_at(), now);
+        }
         match entry.heard(event, &self.policy, now) {
             After::Nothing => {}
             After::Decide(verdict) => self.decide(&work, &verdict, Some(event.release), now, actions),

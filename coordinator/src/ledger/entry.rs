@@ -43,8 +43,9 @@ pub(super) struct Entry {
     /// Of the most urgent subscriber.
     pub band: Band,
     pub charges: Charges,
-    /// The latest release.
+    /// The latest release, and when it was made.
     release: u32,
+    released_at: Now,
     /// Last sign of life.
     since: Now,
     /// The store is being asked although the task is out.
@@ -103,6 +104,7 @@ impl Entry {
             band,
             charges,
             release: 0,
+            released_at: Now::ZERO,
             since: Now::ZERO,
             asked: false,
             live: Vec::new(),
@@ -114,6 +116,10 @@ impl Entry {
     /// The latest release.
     pub fn release(&self) -> u32 {
         self.release
+    }
+
+    pub fn released_at(&self) -> Now {
+        self.released_at
     }
 
     /// The subscriber on whose account it runs.
@@ -144,7 +150,7 @@ impl Entry {
     pub fn released(&mut self, least: u32, account: &JobId, now: Now) -> u32 {
         self.release = (self.release + 1).max(least);
         self.phase = Phase::Out;
-        self.since = now;
+        (self.since, self.released_at) = (now, now);
         self.asked = false;
         let live = Live { release: self.release, band: self.band, account: Some(account.clone()), run: None };
         self.live.push(live);

@@ -4,6 +4,27 @@ use std::{cmp::Reverse, time::Duration};
 
 use super::{Action, Entry, JobId, Ledger, Now, Pool, WorkId, job, pool_of};
 
+/// How a queue moves. Tasks leave it about in the order in which they were released, so one that waits behind others is
+/// not lost, however long it waits: a full window on slow lanes takes longer than any patience.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Flow {
+    /// When the latest release that has begun was made.
+    begun: Now,
+    /// When a task last began.
+    moved: Now,
+}
+
+impl Flow {
+    pub(super) fn moved(&mut self, released: Now, now: Now) {
+        (self.begun, self.moved) = (self.begun.max(released), now);
+    }
+
+    /// Whether a task that was released then and has not begun should have: later ones have, or nothing moves at all.
+    fn misses(&self, released: Now, patience: Duration, now: Now) -> bool {
+        released < self.begun || now.saturating_sub(self.moved) >= patience
+    }
+}
+
 impl Ledger {
     pub(super) fn tick(&mut self, minute: Option<u16>, now: Now, actions: &mut Vec<Action>) {
         self.fleet.forget_the_silent(now);
@@ -36,11 +57,13 @@ impl Ledger {
         }
     }
 
-    /// A released task of which nobody has spoken for a long time was lost by the queue, or its event was: the store knows
-    /// more. If it does not, the task is released again, in place of what may still be queued.
+    /// A released task of which nobody has spoken for a long time, though it was its turn, was lost by the queue, or its event
+    /// was: the store knows more. If it does not, the task is released again, in place of what may still be queued.
     fn ask_for_lost_work(&mut self, now: Now, actions: &mut Vec<Action>) {
         let silence = self.policy.lost_after();
-        let silent = self.work.iter().filter(|(_, entry)| entry.silent_for(now) >= silence);
+        let flow = |entry: &Entry| self.flows.get(&(entry.is_map(), entry.band)).copied().unwrap_or_default();
+        let missed = |entry: &Entry| entry.is_running() || flow(entry).misses(entry.released_at(), silence, now);
+        let silent = self.work.iter().filter(|(_, entry)| entry.silent_for(now) >= silence && missed(entry));
         let silent: Vec<_> = silent.map(|(work, _)| work.clone()).collect();
         for work in silent {
             if let Some(entry) = self.work.get_mut(&work) {
