@@ -46,11 +46,11 @@ use fleet::Fleet;
 use job::{Job, TakenUp};
 pub use policy::Policy;
 use turns::Turns;
-use watch::Flow;
 pub use vocabulary::{
     Action, Admitted, Attempt, Booking, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder,
     RunFigures,
 };
+use watch::Flow;
 
 /// Time since the coordinator started.
 pub type Now = Duration;
@@ -463,11 +463,11 @@ impl Ledger {
     }
 
     fn hello(&mut self, hello: Hello, now: Now) {
-        let running = hello.lanes.iter().filter_map(|lane| Some((lane.job.as_ref()?, lane.task?)));
-        let waiting = hello.waiting.iter().map(|(job, digest)| (job, *digest));
-        for (job, digest) in running.chain(waiting) {
+        let running = hello.lanes.iter().filter_map(|lane| Some((lane.job.as_ref()?, lane.task?, false)));
+        let waiting = hello.waiting.iter().map(|(job, digest)| (job, *digest, true));
+        for (job, digest, waits) in running.chain(waiting) {
             if let Some(entry) = self.work_of(job, digest).and_then(|work| self.work.get_mut(&work)) {
-                entry.sign_of_life(now);
+                entry.seen(&hello.worker, waits, now);
             }
         }
         self.fleet.hear(hello, now);

@@ -71,7 +71,10 @@ pub(super) struct Live {
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub worker: String,
+    /// When it came, or got its lane.
     pub since: Now,
+    /// It is with its worker, but on no lane yet.
+    pub waits: bool,
 }
 
 /// What the ledger has to do after an event.
@@ -179,6 +182,17 @@ impl Entry {
         self.asked = false;
     }
 
+    /// A worker says that it has this work, on a lane or waiting for one.
+    pub fn seen(&mut self, worker: &str, waits: bool, now: Now) {
+        self.sign_of_life(now);
+        for run in self.live.iter_mut().filter_map(|live| live.run.as_mut()).filter(|run| run.worker == worker) {
+            if run.waits && !waits {
+                run.since = now;
+            }
+            run.waits = waits;
+        }
+    }
+
     /// How long a released task has been silent; zero while the store is being asked, or a failure is being recorded.
     pub fn silent_for(&self, now: Now) -> Duration {
         let waits = self.phase == Phase::Out && !self.asked && self.recording.is_empty();
@@ -193,7 +207,15 @@ impl Entry {
         }
         let runs: Option<Vec<&Run>> = self.live.iter().map(|live| live.run.as_ref()).collect();
         let latest = runs?.into_iter().max_by_key(|run| run.since)?;
-        (now.saturating_sub(latest.since) >= least).then_some(latest)
+        (!latest.waits && now.saturating_sub(latest.since) >= least).then_some(latest)
+    }
+
+    /// The worker where a shard lies that nobody works on: others may have a lane for it.
+    pub fn waits_at(&self) -> Option<&Run> {
+        match &self.live[..] {
+            [Live { run: Some(run), .. }] if run.waits && self.is_map() && self.recording.is_empty() => Some(run),
+            _ => None,
+        }
     }
 
     pub fn rival(&mut self) {
@@ -219,7 +241,7 @@ impl Entry {
     fn started(&mut self, event: &Event, now: Now) -> After {
         // Whoever begins is asked no more: its commit or its silence will tell.
         self.phase = Phase::Out;
-        let run = Some(Run { worker: event.worker.clone(), since: now });
+        let run = Some(Run { worker: event.worker.clone(), since: now, waits: false });
         let Some(live) = self.live.iter_mut().find(|live| live.release == event.release) else {
             let live = Live { release: event.release, band: self.band, account: None, run };
             self.live.push(live);

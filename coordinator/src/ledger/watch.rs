@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use super::{Action, Entry, JobId, Ledger, Now, Pool, WorkId, job, pool_of};
+use super::{Action, Entry, JobId, Ledger, Now, WorkId, job, pool_of};
 
 /// How a queue moves. Tasks leave it about in the order in which they were released, so one that waits behind others is
 /// not lost, however long it waits: a full window on slow lanes takes longer than any patience.
@@ -108,32 +108,36 @@ impl Ledger {
         }
     }
 
-    /// At the tail of a job, lanes that stand idle run a shard once more that takes much longer than others did, and again
-    /// if that run is no faster. The first commit counts.
+    /// At the tail of a job, lanes that stand idle take over what waits for a lane elsewhere; then they run once more what takes
+    /// much longer than others did, and again if that run is no faster. The first commit counts.
     fn race_the_stragglers(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.is_over() && !job.is_paused() && !job.has_more()) else {
             return;
         };
-        let Some(median) = job.median_duration() else { return };
-        let least = (median * self.policy.straggler_percent / 100).max(self.policy.straggler_least);
-        let of_job = |entry: &Entry| entry.account().is_some_and(|s| s.job == *id);
-        let slow = self.work.iter().filter(|(_, entry)| of_job(entry));
-        let slow =
-            slow.filter_map(|(work, entry)| Some((entry.straggles(least, self.policy.rivals, now)?, entry, work)));
-        let mut slow: Vec<(Duration, WorkId, Pool, String)> = slow
-            .filter_map(|(run, entry, work)| {
-                let kind = job.task(entry.account()?.place)?;
-                Some((now.saturating_sub(run.since), work.clone(), pool_of(&kind), run.worker.clone()))
-            })
-            .collect();
-        slow.sort_by_key(|(age, ..)| Reverse(*age));
+        let least = job
+            .median_duration()
+            .map(|median| (median * self.policy.straggler_percent / 100).max(self.policy.straggler_least));
+        let of_job = self.work.iter().filter(|(_, entry)| entry.account().is_some_and(|s| s.job == *id));
+        let candidate = |(work, entry): (&WorkId, &Entry)| {
+            let slow = || least.and_then(|least| entry.straggles(least, self.policy.rivals, now));
+            let run = entry.waits_at().or_else(slow)?;
+            let kind = job.task(entry.account()?.place)?;
+            let age = Reverse(now.saturating_sub(run.since));
+            Some((!run.waits, age, work.clone(), pool_of(&kind), run.worker.clone()))
+        };
+        let mut candidates: Vec<_> = of_job.filter_map(candidate).collect();
+        // What waits comes first, the longest before the others.
+        candidates.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
         // Idle lanes will take what is queued first.
         let mut taken = self.work.values().filter(|entry| !entry.is_running()).count();
-        for (_, work, pool, worker) in slow {
+        for (runs, _, work, pool, worker) in candidates {
             if self.fleet.idle_lanes(&pool, &worker, now) > taken {
                 taken += 1;
+                if !runs {
+                    self.call_off(&work, None, actions);
+                }
                 if let Some(entry) = self.work.get_mut(&work) {
-                    entry.rival();
+                    if runs { entry.rival() } else { entry.live.clear() }
                 }
                 self.release(&work, Some(worker), now, actions);
             }

@@ -221,6 +221,28 @@ fn a_straggler_at_the_tail_is_run_elsewhere_too_and_the_first_commit_stops_the_o
 }
 
 #[test]
+fn what_waits_for_a_busy_lane_at_the_tail_is_taken_over_by_an_idle_one() {
+    let (mut world, waits) = tail();
+    let here = || Hello { waiting: vec![(waits.job.clone(), waits.digest)], ..busy(None) };
+    world.now += Duration::from_millis(300);
+    world.feed(Input::Hello(here()));
+    world.feed(Input::Hello(Hello { worker: "w2".into(), ..busy(None) }));
+    world.feed(Input::Tick { minute: None });
+    assert!(world.queue.is_empty(), "no lane stands idle");
+    world.feed(Input::Hello(hello("w2", 1, "cpu")));
+    world.feed(Input::Tick { minute: None });
+    let moved = world.queue.first().cloned().expect("another release");
+    assert_eq!((moved.digest, moved.avoid.as_deref()), (waits.digest, Some("w1")));
+    assert_eq!(world.stopped, [(waits.digest, waits.release)], "nobody shall begin with it where it was");
+    world.tell(&waits, "w1", failed(Disposition::Cancelled, "stopped"));
+    world.feed(Input::Tick { minute: None });
+    assert_eq!(world.queue.len(), 1, "once");
+    world.settle(&["w1", "w2"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
+    assert!(world.attempts.is_empty(), "nobody vanished");
+}
+
+#[test]
 fn a_rival_that_straggles_too_is_raced_once_and_then_no_more() {
     let (mut world, straggler) = tail();
     for (runs, before) in [("w2", "w1"), ("w3", "w2")] {
