@@ -48,7 +48,7 @@ class Suite:
                 failed += 1
                 print(f"FAILED   {name}: {error}", flush=True)
                 if not isinstance(error, AssertionError):
-                    traceback.print_exc()
+                    traceback.print_exc(limit=-3)
         return failed
 
 

@@ -64,6 +64,18 @@ SUBSCRIBE = [
 ]
 
 
+# Credentials that a process may use and must never write down.
+PLANTED = {
+    "AWS_ACCESS_KEY_ID": "AKIAPLANTED0000000001",
+    "AWS_SECRET_ACCESS_KEY": "planted-secret-of-the-results",
+    "AWS_SESSION_TOKEN": "planted-session-token",
+    "FULLTIME_ARCHIVE_AWS_ACCESS_KEY_ID": "AKIAPLANTED0000000002",
+    "FULLTIME_ARCHIVE_AWS_SECRET_ACCESS_KEY": "planted-secret-of-the-archive",
+    "GOOGLE_SERVICE_ACCOUNT_KEY": "planted-google-key",
+    "AZURE_STORAGE_ACCOUNT_KEY": "planted-azure-key",
+}
+
+
 class Broker:
     """nats-server with the shipped configuration: paths and port changed, nothing else."""
 
@@ -218,7 +230,7 @@ def a_job_finishes_under_the_roles():
     itself = native(broker, where)
     urls = {role: broker.url(role) if itself else
             StandIn(role, broker.password(role), broker.port, broker.authority).url for role in ROLES}
-    tls = {"SSL_CERT_FILE": str(broker.authority)}
+    tls = {"SSL_CERT_FILE": str(broker.authority), **PLANTED}
     parts = [
         Process([coordinator, "--state", state, "--nats", urls["coordinator"]], where / "coordinator.log", **tls),
         Process([worker, "--nats", urls["worker"], "--engine", "sim", "--lanes", "1", "--cache", where / "cache",
@@ -237,8 +249,7 @@ def a_job_finishes_under_the_roles():
         return subprocess.run([cli, "status", "--json", "--nats", urls["viewer"]], env={**os.environ, **tls},
                               capture_output=True).returncode == 0
 
-    def pipeline():
-        return ROOT / "models/synth-detector/pipeline.toml"
+    pipeline = ROOT / "models/synth-detector/pipeline.toml"
 
     # The worker waits for the streams that only the coordinator may make, or is started again, as a cluster would.
     def up():
@@ -247,7 +258,7 @@ def a_job_finishes_under_the_roles():
         return led()
 
     wait_until("somebody leads", up, 60)
-    job = ask("submitter", "submit", "--archive", archive, "--out", out, "--state", state, "--pipeline", pipeline(),
+    job = ask("submitter", "submit", "--archive", archive, "--out", out, "--state", state, "--pipeline", pipeline,
               "--shard-length", "2s").split()[-1]
     # A viewer sees it and cannot touch it; a submitter cannot pause; what is refused gets no answer.
     assert job in ask("viewer", "status", "--json")
@@ -260,14 +271,22 @@ def a_job_finishes_under_the_roles():
     streams = {(who, what) for who, what in violations if what.startswith("$JS.API.STREAM.CREATE.")}
     assert violations - streams == expected, f"refused: {violations}"
     assert {who for who, _ in streams} <= {"worker", "viewer"}, f"refused: {streams}"
-    # Nobody's password was written anywhere. A client that knows nothing of passwords takes one in the URL for a part of
-    # the address and prints it when it is refused; once it knows, this holds for the probe, too.
-    for log in set(where.glob("*.log")) - (set() if itself else {where / "probe.log"}):
-        for role in ROLES:
-            assert broker.password(role) not in log.read_text(errors="replace"), f"{log.name} has {role}'s password"
     for part in parts:
         part.end()
-    return "the binaries authenticate themselves" if itself else "through the stand-in: the client has no credentials yet"
+    broker.process.end()
+    # Nobody's secret was written anywhere: logs, plans, tables, reports, the broker's own files. A client that knows
+    # nothing of passwords takes one in the URL for a part of the address and prints it when it is refused; once it knows,
+    # this holds for the probe, too.
+    secrets = [broker.password(role) for role in ROLES] + list(PLANTED.values())
+    files = [path for path in where.rglob("*") if path.is_file() and where / "secrets" not in path.parents]
+    files = [path for path in files if itself or path.name != "probe.log"]
+    assert {"report.html", "manifest.json", "worker.log", "coordinator.log", "nats.log"} <= {path.name for path in files}
+    for path in files:
+        content = path.read_bytes()
+        for secret in secrets:
+            assert secret.encode() not in content, f"{path.relative_to(where)} holds {secret}"
+    said = f"{len(files)} files searched for {len(secrets)} secrets; "
+    return said + ("the binaries authenticate themselves" if itself else "through the stand-in: the client has no credentials yet")
 
 
 if __name__ == "__main__":
