@@ -1,6 +1,7 @@
 """What all suites here share: where things lie, how cases are run and reported, processes that end with the run."""
 
 import atexit
+import functools
 import os
 import shutil
 import socket
@@ -68,6 +69,7 @@ def tool(name, variable):
     return Path(found)
 
 
+@functools.cache
 def help_of(name):
     """What `--help` of a binary says, without its environment's values in it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FULLTIME_")}

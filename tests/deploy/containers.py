@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Containers for real: the images are built and run, a cluster of them is killed, paused and cut off in mid-job, and what
+the chart renders finishes a job under `podman play kube`. Takes minutes, root, podman, buildah, runc and debootstrap; says
+so and skips where they are missing. Part of `cargo xtask test --full`."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import run
+
+if __name__ == "__main__":
+    python = run.ready()
+    if Path(sys.prefix).resolve() != run.VENV.resolve():
+        os.execv(python, [python, __file__, *sys.argv[1:]])
+
+import cluster
+
+from lib import Skipped, Suite, help_of, main, wait_until
+from podman import BASE, Podman
+
+suite = Suite("containers")
+MB = 1_000_000
+
+
+@functools.cache
+def setup():
+    podman = Podman()
+    return podman, podman.ours(cluster.version())
+
+
+def listens():
+    return "--listen" in help_of("fulltime-worker")
+
+
+@suite.case
+def images_are_small():
+    podman, images = setup()
+    base = podman.size(BASE)
+    over = {part: (podman.size(images[part]) - base) / MB for part in ("coordinator", "worker-cpu", "cli")}
+    assert over["coordinator"] < 60 and over["worker-cpu"] < 250, over
+    return ", ".join(f"{part} {size:.0f} MB" for part, size in over.items()) + f" beyond the base of {base / MB:.0f} MB"
+
+
+@suite.case
+def entry_points_run_as_nobody_on_a_root_that_cannot_be_written():
+    podman, images = setup()
+    locked = ["run", "--rm", "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=none"]
+    for part, program in (("coordinator", "fulltime-coordinator"), ("worker-cpu", "fulltime-worker"), ("cli", "fulltime")):
+        said = podman(*locked, images[part], "--version")
+        assert said == f"{program} {cluster.version()}", said
+        assert podman(*locked, "--entrypoint=id", images[part], "-u") == "65532"
+        for path in ("/", "/usr/local/bin", "/etc", "/var/lib"):
+            tried = podman(*locked, "--entrypoint=touch", images[part], f"{path}/x", fails=True)
+            assert tried.returncode != 0 and "ead-only" in tried.stderr, f"{part}: {path} can be written: {tried.stderr}"
+        missing = podman(*locked, "--entrypoint=ldd", images[part], f"/usr/local/bin/{program}")
+        assert "not found" not in missing, missing
+        # No file gives its caller another's rights, apart from what the distribution brings.
+        configured = podman("image", "inspect", "--format", "{{.Config.User}} {{.Config.StopSignal}}", images[part])
+        assert configured.startswith("65532:65532"), configured
+    podman(*locked, "--entrypoint=touch", images["worker-cpu"], "/var/cache/fulltime/x")
+
+
+@suite.case
+def a_daemon_without_its_broker_says_so_and_ends():
+    podman, images = setup()
+    for part, arguments, code in (("coordinator", ["--state", "/tmp/state"], 7), ("worker-cpu", ["--engine", "sim"], 7)):
+        ran = podman("run", "--rm", "--read-only", "--network=none", images[part], *arguments, fails=True, timeout=60)
+        assert ran.returncode == code and "NATS" in ran.stderr, f"{part}: {ran.returncode} {ran.stderr}"
+
+
+@suite.case
+def signals_end_the_first_process_in_order():
+    podman, images = setup()
+    with cluster.Cluster(podman, images, workers=1, coordinators=1) as it:
+        it.wait_for_worker("worker-0")
+        # A lane's process that dies is replaced and leaves no zombie with the container's first process.
+        lanes = lambda: it.processes("worker-0", "fulltime-worke")  # noqa: E731
+        before = lanes()
+        assert len(before) >= 2, f"no lane beside the worker: {before}"
+        lane = max(before)
+        podman("exec", it.name("worker-0"), "bash", "-c", f"kill -9 {lane}")
+        wait_until("the lane is replaced", lambda: lane not in lanes() and len(lanes()) >= 2, 30)
+        assert not it.zombies("worker-0")
+        for part, seconds in (("worker-0", 15), ("coordinator-0", 15)):
+            begun = time.monotonic()
+            podman("kill", "--signal", "TERM", it.name(part))
+            code = podman.wait(it.name(part), seconds)
+            assert code == 0, f"{part} ended with {code}:\n{it.log(part)}"
+            print(f"         {part} ended {time.monotonic() - begun:.1f} s after SIGTERM")
+
+
+@suite.case
+def health_checks_tell_the_truth():
+    if not listens():
+        raise Skipped("the binaries have no --listen yet")
+    podman, images = setup()
+    with cluster.Cluster(podman, images, workers=1, coordinators=1) as it:
+        it.wait_for_worker("worker-0")
+        for part in ("coordinator-0", "worker-0"):
+            name = it.name(part)
+            wait_until(f"{part} is healthy", lambda: podman("healthcheck", "run", name, fails=True).returncode == 0, 60)
+            podman("pause", name)
+            podman("unpause", name)
+    absent = podman("run", "--rm", "--network=none", "--entrypoint=healthy", images["worker-cpu"], "9871", fails=True)
+    assert absent.returncode != 0
+
+
+@suite.case
+def a_job_survives_kills_pauses_and_cut_networks_with_the_same_bytes():
+    podman, images = setup()
+    with cluster.Cluster(podman, images, workers=3, coordinators=2, s3=True) as it:
+        for n in range(3):
+            it.wait_for_worker(f"worker-{n}")
+        archive = it.upload_season(matches=2, seconds=24)
+        calm, calm_seconds = it.run_job(archive, "calm")
+        expected = it.tables("calm", calm)
+        assert len(expected) >= 6, sorted(expected)
+
+        job = it.submit(archive, "storm")
+        it.wait_for_progress(job, 0.05)
+        said = []
+
+        def does(what, *words):
+            podman(*words)
+            said.append(f"{what} at {it.progress(job):.0%}")
+
+        leader = it.leader()
+        network = it.network
+        does("killed worker-0", "kill", "--signal", "KILL", it.name("worker-0"))
+        does("paused worker-1", "pause", it.name("worker-1"))
+        time.sleep(3)
+        does(f"killed the leading {leader}", "kill", "--signal", "KILL", it.name(leader))
+        does("started worker-0", "start", it.name("worker-0"))
+        wait_until("the standby leads", lambda: it.answers(), 60)
+        does("cut off worker-2", "network", "disconnect", network, it.name("worker-2"))
+        time.sleep(15)
+        does("resumed worker-1", "unpause", it.name("worker-1"))
+        does("reconnected worker-2", "network", "connect", network, it.name("worker-2"))
+        does(f"started {leader}", "start", it.name(leader))
+        it.restart_whoever_ended()
+        storm_seconds = it.finish(job, 300)
+        it.restart_whoever_ended()
+        found = it.tables("storm", job)
+        assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())
+        other = [key for key in expected if found[key] != expected[key]]
+        assert not other, f"other bytes: {other}"
+        print("         " + "; ".join(said))
+        assert any(int(re.search(r"(\d+)%", line)[1]) < 100 for line in said[:3]), "the job was over before"
+        return f"{len(expected)} tables, {calm_seconds:.0f} s calm, {storm_seconds:.0f} s in the storm"
+
+
+@suite.case
+def what_the_chart_renders_runs_a_job():
+    podman, images = setup()
+    import kube
+
+    return kube.play(podman, images, listens())
+
+
+if __name__ == "__main__":
+    main(suite)
