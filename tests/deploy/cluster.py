@@ -54,7 +54,7 @@ class Cluster:
             self.start(f"coordinator-{n}", images["coordinator"], [], self.common)
         for n in range(workers):
             self.start(f"worker-{n}", images["worker-cpu"],
-                       ["--engine=sim", "--sim=item-ms=12", "--lanes=1", f"--name=worker-{n}", "--lease=4s", "--grace=3s"],
+                       ["--engine=sim", "--sim=item-ms=16", "--lanes=1", f"--name=worker-{n}", "--lease=4s", "--grace=3s"],
                        self.common)
 
     def __enter__(self):

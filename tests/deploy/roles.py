@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import urllib.request
 
 from lib import CHART, ROOT, Process, Suite, binary, folder, free_port, main, tool, wait_until
 from standin import StandIn
@@ -206,6 +207,69 @@ def every_role_does_what_is_its_own_and_nothing_else():
                 wrong.append(f"{role} {action}: {'refused' if refused else 'allowed'}")
     assert not wrong, "; ".join(wrong)
     return f"{cells} cells"
+
+
+@suite.case
+def three_servers_of_the_chart_become_one_cluster():
+    # Helm's engine is only here when run.py starts this.
+    from rendering import only, rendered
+
+    program, where = tool("nats-server", "FULLTIME_NATS_SERVER"), folder()
+    subprocess.run([ROOT / "deploy/secrets.sh", where / "secrets"], check=True)
+    environment = dict(line.split("=", 1) for line in (where / "secrets/nats.env").read_text().split())
+    data = only(rendered("on-prem-mig"), "ConfigMap", "-nats")["data"]
+    ports = {n: {"clients": free_port(), "cluster": free_port(), "monitor": free_port()} for n in range(3)}
+    servers = []
+    for n, own in ports.items():
+        config = data["nats.conf"]
+        for m, other in ports.items():
+            route = f"nats://season-fulltime-nats-{m}.season-fulltime-nats-headless:6222"
+            assert route in config, config
+            config = config.replace(route, f"nats://127.0.0.1:{other['cluster']}")
+        for old, new in [("port: 4222", f"host: 127.0.0.1\nport: {own['clients']}"),
+                         ("  port: 6222", f"  listen: 127.0.0.1:{own['cluster']}"),
+                         ("0.0.0.0:8222", f"127.0.0.1:{own['monitor']}"), ("/data", str(where / f"data-{n}")),
+                         ("/etc/fulltime/tls", str(where / "secrets/tls")), ("/run/nats/nats.pid", str(where / f"{n}.pid"))]:
+            assert old in config, f"no `{old}` in {config}"
+            config = config.replace(old, new)
+        (where / f"{n}.conf").write_text(config)
+        (where / "nats-roles.conf").write_text(data["nats-roles.conf"])
+        servers.append(Process([program, "-c", where / f"{n}.conf"], where / f"{n}.log", **environment,
+                               POD_NAME=f"season-fulltime-nats-{n}"))
+
+    def health(n):
+        try:
+            url = f"http://127.0.0.1:{ports[n]['monitor']}/healthz?js-server-only=true"
+            return urllib.request.urlopen(url, timeout=5).status == 200
+        except OSError:
+            assert servers[n].runs(), servers[n].said()
+            return False
+
+    wait_until("three healthy servers", lambda: all(health(n) for n in range(3)), 60)
+
+    def cluster():
+        url = f"http://127.0.0.1:{ports[1]['monitor']}/jsz"
+        return json.load(urllib.request.urlopen(url, timeout=5))["meta_cluster"]
+
+    wait_until("a leader of three", lambda: cluster().get("leader") and cluster()["cluster_size"] == 3, 60)
+    # Whoever has no certificate of this authority is no server of this cluster, however little it asks for itself.
+    subprocess.run([ROOT / "deploy/secrets.sh", where / "others"], check=True)
+
+    def greeted(certificate):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        if certificate:
+            tls.load_cert_chain(certificate / "tls/tls.crt", certificate / "tls/tls.key")
+        plain = socket.create_connection(("127.0.0.1", ports[1]["cluster"]), timeout=10)
+        try:
+            return tls.wrap_socket(plain).recv(4) == b"INFO"
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+    assert greeted(where / "secrets")
+    assert not greeted(None) and not greeted(where / "others")
+    for server in servers:
+        server.end()
 
 
 def native(broker, where):
