@@ -271,6 +271,12 @@ def nobody_reaches_what_is_not_meant_for_it():
                 cells += 1
                 want = open_ways.get((source, target, port), False)
                 assert may(policies, one, other, port) == want, f"{source} to {target}:{port} is {'shut' if want else 'open'}"
+    # What has no policy of its own hears nobody and asks for names only.
+    unknown = Side({key: value for key, value in sides["nats"].labels.items() if not key.endswith("component")})
+    assert not any(may(policies, one, unknown, port) or may(policies, unknown, one, port)
+                   for one in sides.values() for port in ports)
+    deny = only(objects, "NetworkPolicy", "-deny")["spec"]
+    assert deny["policyTypes"] == ["Ingress", "Egress"] and not {"ingress", "egress"} & set(deny)
     for name in COMPONENTS:
         assert may(policies, sides[name], dns, 53), f"{name} finds no names"
     clients = rendered("on-prem-mig")

@@ -146,6 +146,12 @@ class Cluster:
         keys = [key for table in ("detections", "tracks", "players") for key in self.list(f"{top}/{table}")]
         return {key.removeprefix(top): hashlib.sha256(self.get(key)).hexdigest() for key in keys}
 
+    def is_finished(self, out, job):
+        try:
+            return bool(self.get(f"{out}/jobs/{job}/g1/manifest.json"))
+        except urllib.error.HTTPError:
+            return False
+
     # Jobs.
 
     def submit(self, archive, out):
@@ -160,11 +166,12 @@ class Cluster:
         return json.loads(ran.stdout.splitlines()[-1])["jobs"][0] if ran.returncode == 0 else None
 
     def progress(self, job):
+        """The share of a job's shards that is done; `None` where no coordinator answers."""
         status = self.job(job)
-        return status["shards_done"] / max(status["shards"], 1) if status else 0.0
+        return status and status["shards_done"] / max(status["shards"], 1)
 
     def wait_for_progress(self, job, share):
-        wait_until(f"{job} gets going", lambda: self.progress(job) >= share, 90)
+        wait_until(f"{job} gets going", lambda: (self.progress(job) or 0) >= share, 90)
 
     def leader(self):
         """Who leads: the last coordinator that said so."""

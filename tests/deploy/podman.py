@@ -133,7 +133,10 @@ class Podman:
             context.mkdir()
             shutil.copy(tool(program, variable), context / program)
             (context / "Containerfile").write_text(
-                f"FROM {BASE}\nCOPY --chmod=755 {program} /usr/local/bin/{program}\nUSER 65532:65532\nENTRYPOINT [\"{program}\"]\n")
+                f"FROM {BASE}\n"
+                # Images of others have busybox; their health checks use it.
+                "RUN apt-get update -q && apt-get install -y -q --no-install-recommends busybox && ln -s /bin/busybox /usr/bin/wget\n"
+                f"COPY --chmod=755 {program} /usr/local/bin/{program}\nUSER 65532:65532\nENTRYPOINT [\"{program}\"]\n")
             names[part] = f"localhost/fulltime-stand/{part}:{version}"
             self.build(names[part], context / "Containerfile", context=context)
         shutil.rmtree(parts)
