@@ -17,8 +17,7 @@ if __name__ == "__main__":
         os.execv(python, [python, __file__, *sys.argv[1:]])
 
 import cluster
-
-from lib import Skipped, Suite, help_of, main, wait_until
+from lib import Skipped, Suite, folder, help_of, main, wait_until
 from podman import BASE, Podman
 
 suite = Suite("containers")
@@ -162,7 +161,7 @@ def the_services_of_one_machine_start_as_the_compose_file_says():
     from composed import LEFT_OUT, Composed
 
     podman, images = setup()
-    archive = lib.folder() / "archive"
+    archive = folder() / "archive"
     cluster.synth(archive, "m0", 41, 8)
     archive.parent.chmod(0o755)
     with Composed(podman, images, archive) as it:

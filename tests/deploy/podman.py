@@ -82,7 +82,9 @@ class Podman:
     def build(self, tag, file, *more, context=ROOT):
         """Builds a file with the base for every pinned image."""
         pins = [word for name in ("BASE_IMAGE", "RUST_IMAGE", "PYTHON_IMAGE") for word in ("--build-arg", f"{name}={BASE}")]
-        self._run(["buildah", *self.storage, "build", "--isolation", "chroot", *pins, *more, "--file", file,
+        # Steps are remembered where that does not copy the whole image each time.
+        layers = ["--layers"] if "overlay" in self.storage else []
+        self._run(["buildah", *self.storage, "build", "--isolation", "chroot", *layers, *pins, *more, "--file", file,
                    "--tag", tag, context])
 
     def size(self, image):
