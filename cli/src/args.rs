@@ -94,6 +94,11 @@ pub enum Command {
     /// Follows objects through public detections (`MOTChallenge` text) and writes them with identities.
     #[command(after_help = EXIT_CODES)]
     Track(TrackArgs),
+    /// Shows this machine as lanes see it (NUMA nodes, processors, GPUs) and which lanes a worker would run on it, and why.
+    Topology(TopologyArgs),
+    /// Looks for everything that a run needs; the exit code is the one that a run would end with.
+    #[command(after_help = EXIT_CODES)]
+    Doctor(DoctorArgs),
     /// Prints the JSON schema of a file that fulltime reads.
     Schema { file: SchemaOf },
 }
@@ -116,6 +121,8 @@ impl Command {
             Self::Eval(a) => a.json,
             Self::Export(a) => a.json,
             Self::Track(a) => a.json,
+            Self::Topology(a) => a.json,
+            Self::Doctor(a) => a.json,
             Self::Schema { .. } => false,
         }
     }
@@ -255,6 +262,47 @@ pub struct StatusArgs {
     pub job: Option<String>,
     #[command(flatten)]
     pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// As a worker would be started.
+#[derive(Debug, Clone, Args)]
+pub struct LaneArgs {
+    /// Lanes to plan [default: one a GPU, or one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub lanes: Option<u16>,
+    /// all, none, or a list of numbers, uuids (of MIG devices, too) and PCI addresses
+    #[arg(long, value_name = "LIST", env = "FULLTIME_GPUS", default_value = "all")]
+    pub gpus: String,
+    /// GPUs that one lane splits a model over
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub gpus_a_lane: u16,
+    /// Folder with `sys` and `proc` of a machine that was recorded elsewhere
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TopologyArgs {
+    #[command(flatten)]
+    pub lanes: LaneArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Folders or URLs that will be written to: outputs, stores, states
+    #[arg(long, value_name = "URL")]
+    pub store: Vec<String>,
+    /// A cluster's NATS server, instead of looking for one to start
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    #[command(flatten)]
+    pub lanes: LaneArgs,
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,

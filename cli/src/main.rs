@@ -1,11 +1,12 @@
 //! The `fulltime` command: runs jobs all in one (`run`), hands them to a coordinator (`submit`), looks after them (`status`,
-//! `watch`, `pause`, `cancel`, …) and shows what they made (`results`).
+//! `watch`, `pause`, `cancel`, …), shows what they made (`results`) and what it can run on (`topology`, `doctor`).
 //!
 //! Data goes to standard output, everything else to standard error. Exit codes, flags and the JSON of `--json` are a
 //! contract with scripts; see `args` for the words and `common::error::Exit` for the codes.
 
 mod args;
 mod broker;
+mod doctor;
 mod document;
 mod end;
 mod evaluate;
@@ -22,6 +23,7 @@ mod screen;
 mod sources;
 mod text;
 mod tidy;
+mod topology;
 mod track;
 
 use std::process::ExitCode;
@@ -84,6 +86,8 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Eval(args) => evaluate::eval(args).await,
         Command::Export(args) => export::export(args).await,
         Command::Track(args) => track::track(&args),
+        Command::Topology(args) => topology::topology(&args),
+        Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));
             Ok(Exit::Ok)

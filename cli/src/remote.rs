@@ -6,7 +6,7 @@ use fulltime_common::{
     Exit,
     error::Failure,
     queue::JetStream,
-    wire::{Hello, JobState, JobStatus, Reply, Request},
+    wire::{Hello, JobState, JobStatus, LanePlace, Reply, Request},
 };
 
 use crate::{
@@ -224,7 +224,33 @@ fn crew(workers: &[Hello]) -> String {
             w.engine.to_string(),
         ]
     };
-    text::table(&columns.map(str::to_owned), &workers.iter().map(row).collect::<Vec<_>>())
+    let mut out = text::table(&columns.map(str::to_owned), &workers.iter().map(row).collect::<Vec<_>>());
+    let lanes: Vec<_> = workers.iter().flat_map(lanes).collect();
+    if !lanes.is_empty() {
+        let columns = ["worker", "lane", "gpu", "node", "processors", "health"];
+        out.push_str(&format!("\n{}", text::table(&columns.map(str::to_owned), &lanes)));
+    }
+    out
+}
+
+/// The lanes of a worker that are somewhere, a line each: on a GPU, bound to a node, or not well.
+fn lanes(worker: &Hello) -> Vec<Vec<String>> {
+    let somewhere = |place: &LanePlace| place.pinned || !place.gpu.is_empty() || !place.works;
+    if !worker.places.iter().any(somewhere) {
+        return Vec::new();
+    }
+    let row = |(lane, place): (usize, &LanePlace)| {
+        let bound = if place.pinned { "" } else { " (not bound)" };
+        vec![
+            worker.worker.clone(),
+            lane.to_string(),
+            place.gpu.clone(),
+            place.node.map(|node| node.to_string()).unwrap_or_default(),
+            format!("{}{bound}", place.cores),
+            if place.works { place.health.clone() } else { format!("stopped, {}", place.health) },
+        ]
+    };
+    worker.places.iter().enumerate().map(row).collect()
 }
 
 #[cfg(test)]
@@ -263,8 +289,23 @@ mod tests {
             lanes: vec![Default::default()],
             waiting: vec![],
             draining: true,
+            places: vec![],
         };
-        assert!(crew(&[hello]).contains("w (draining)"));
+        assert!(crew(std::slice::from_ref(&hello)).contains("w (draining)"));
+        assert!(!crew(std::slice::from_ref(&hello)).contains("health"), "no news of lanes that are nowhere");
+        let place = |gpu: &str, works| LanePlace {
+            gpu: gpu.into(),
+            node: Some(1),
+            cores: "8-15".into(),
+            pinned: works,
+            health: if works { "well".into() } else { "sick: Xid 79".into() },
+            works,
+        };
+        let text = crew(&[Hello { places: vec![place("0 H100", true), place("1 H100", false)], ..hello }]);
+        let lines: Vec<_> =
+            text.lines().skip(3).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "w 0 0 H100 1 8-15 well");
+        assert_eq!(lines[2], "w 1 1 H100 1 8-15 (not bound) stopped, sick: Xid 79");
         assert_eq!(crew(&[]), "no workers\n");
     }
 }

@@ -218,6 +218,34 @@ pub struct Hello {
     #[serde(default)]
     pub waiting: Vec<(String, Digest)>,
     pub draining: bool,
+    /// Where its lanes are and how they are, in their own order; empty of workers that do not tell. Last, so that older
+    /// coordinators read over it; see [`decode_hello`].
+    #[serde(default)]
+    pub places: Vec<LanePlace>,
+}
+
+/// A lane's place, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+pub struct LanePlace {
+    /// Its GPUs by NVML's number and name; empty of a CPU lane.
+    pub gpu: String,
+    pub node: Option<u32>,
+    /// Processors in the kernel's notation, as read back if `pinned`.
+    pub cores: String,
+    pub pinned: bool,
+    /// `well`, or what is wrong with it.
+    pub health: String,
+    /// Whether it takes work.
+    pub works: bool,
+}
+
+/// As [`decode`], also of workers that are older than [`Hello::places`].
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_hello(bytes: &[u8]) -> Result<Hello, WireError> {
+    // A list without elements is a length of zero, in eight bytes.
+    decode(bytes).or_else(|error| decode(&[bytes, &[0; 8]].concat()).map_err(|_| error))
 }
 
 /// One lane of a worker.
@@ -387,6 +415,31 @@ mod tests {
                 bincode::decode_from_slice(&ours[1..], bincode::config::legacy()).unwrap();
             assert_eq!(back, value);
         }
+    }
+
+    #[test]
+    fn heartbeats_are_read_by_older_and_newer_sides() {
+        let place = LanePlace { gpu: "0 H100".into(), node: Some(1), works: true, ..LanePlace::default() };
+        let new = Hello {
+            worker: "w".into(),
+            host: "h".into(),
+            pid: 1,
+            engine: EngineClass("cpu".into()),
+            lanes: vec![LaneState::default()],
+            waiting: vec![],
+            draining: true,
+            places: vec![place],
+        };
+        let bytes = encode(&new).unwrap();
+        assert_eq!(decode_hello(&bytes).unwrap(), new);
+        let old = Hello { places: vec![], ..new.clone() };
+        let of_before = encode(&old).unwrap();
+        assert_eq!(decode_hello(&of_before[..of_before.len() - 8]).unwrap(), old);
+        assert!(decode_hello(&of_before[..of_before.len() - 9]).is_err());
+        // What an older side makes of the new one: it stops reading where its own fields end.
+        type Before = (String, String, u32, EngineClass, Vec<LaneState>, Vec<(String, Digest)>, bool);
+        let read: Before = decode(&bytes).unwrap();
+        assert_eq!((read.0.as_str(), read.6), ("w", true));
     }
 
     #[test]

@@ -190,6 +190,11 @@ pub enum WorkerError {
         #[source]
         source: std::io::Error,
     },
+    #[error("no lane can run here: {why}")]
+    NoLanes { why: String },
+    /// Their GPUs are to blame.
+    #[error("this worker has no lane left: {why}")]
+    NoLaneLeft { why: String },
     #[error("the lane processes end before they are ready: {last}")]
     NotReady { last: Death },
     /// Found by a lane: in its own process, so only the words are left.
@@ -210,7 +215,7 @@ impl Explain for WorkerError {
     fn exit(&self) -> Exit {
         match self {
             Self::Queue(error) => error.exit(),
-            Self::NoRuntime | Self::NotReady { .. } => Exit::Runtime,
+            Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
             Self::Script(_) => Exit::Usage,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
@@ -229,6 +234,8 @@ impl Explain for WorkerError {
             }
             Self::Script(_) => "correct --sim",
             Self::Program(_) | Self::Spawn { .. } => "install fulltime-worker again",
+            Self::NoLanes { .. } => "see `fulltime topology` and `fulltime doctor`, then choose other --gpus",
+            Self::NoLaneLeft { .. } => "reset the GPUs or restart the machine; nothing is lost, other workers go on",
             Self::NotReady { .. } => "look at what the lanes say above; is the inference runtime whole?",
         };
         Some(hint.to_owned())

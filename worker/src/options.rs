@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use fulltime_common::queue::LEASE;
+use fulltime_topology::Place;
 
 /// Runs shards, container indexes and reduces for a fulltime coordinator.
 #[derive(Debug, Clone, clap::Parser)]
@@ -11,7 +12,7 @@ pub struct Options {
     /// NATS server with JetStream.
     #[arg(long, env = "FULLTIME_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
-    /// Tasks worked on at once; default: one per core.
+    /// Tasks worked on at once; default: one per GPU, or one per core.
     #[arg(long, env = "FULLTIME_LANES", value_name = "N")]
     pub lanes: Option<NonZeroUsize>,
     /// Name in events and status; default: host and process id.
@@ -24,6 +25,16 @@ pub struct Options {
     /// What runs the models.
     #[arg(long, env = "FULLTIME_ENGINE", value_enum, default_value_t)]
     pub engine: EngineChoice,
+    /// GPUs that lanes run on: `auto` (all, if the engine can use them), `all`, `none`, or a list of numbers, uuids (of MIG
+    /// devices, too) and PCI addresses. `fulltime topology` shows what becomes of it.
+    #[arg(long, env = "FULLTIME_GPUS", value_name = "LIST", default_value = "auto")]
+    pub gpus: String,
+    /// GPUs that one lane splits a model over.
+    #[arg(long, env = "FULLTIME_GPUS_A_LANE", value_name = "N", default_value = "1")]
+    pub gpus_a_lane: NonZeroUsize,
+    /// Whether lanes are bound to processors and memory of their GPU's NUMA node.
+    #[arg(long, env = "FULLTIME_PIN", value_enum, default_value_t)]
+    pub pin: PinChoice,
     /// How long a task stays with a worker that shows no progress. The same for all workers of a bus.
     #[arg(long, env = "FULLTIME_LEASE", value_name = "TIME", default_value_t = LEASE.into())]
     pub lease: humantime::Duration,
@@ -43,6 +54,18 @@ pub struct Options {
     /// Be a lane of the worker at the other end of standard input.
     #[arg(long, hide = true)]
     pub lane_process: bool,
+    /// Where a lane process binds itself to, such as `8-15@bind:1`.
+    #[arg(long, hide = true)]
+    pub place: Option<Place>,
+}
+
+/// Whether lanes are bound to their place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PinChoice {
+    /// Where the machine has more than one node.
+    #[default]
+    Auto,
+    Off,
 }
 
 /// Longest time without progress, if not said otherwise.
@@ -61,6 +84,14 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
+    /// Whether lanes of this engine want a GPU each. No engine of this build runs on one by itself: with `--gpus all` the
+    /// sim plays one on every GPU that is there.
+    pub(crate) fn uses_gpus(self) -> bool {
+        match self {
+            Self::Auto | Self::Onnx | Self::Sim => false,
+        }
+    }
+
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {

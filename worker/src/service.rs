@@ -19,9 +19,10 @@ use tracing::{info, warn};
 
 use crate::{
     error::WorkerError,
-    executor::Executor,
+    executor::{Executor, Fitness},
     intake::{self, Room},
     lanes::{Engine, LocalLanes},
+    layout::layout,
     options::{Options, STALL, host},
     orders::Orders,
     process::{Crew, Program},
@@ -71,9 +72,11 @@ impl Worker {
     /// No runtime, or one that cannot be used; no broker.
     pub async fn start(options: &Options) -> Result<Self, WorkerError> {
         // Before the broker: a missing library is the likelier mistake, and no matter of time.
-        let (crew, class) = Crew::start(Program::this(options)?, options.lane_count()).await?;
+        let plan = layout(options)?;
+        let lanes = plan.lanes.len();
+        let (crew, class) = Crew::start(Program::this(options)?, plan.lanes).await?;
         let bus = JetStream::connect_with_lease(&options.nats, options.lease()).await?;
-        Ok(Self::with(Arc::new(bus), Arc::new(crew), class, options))
+        Ok(Self::with(Arc::new(bus), Arc::new(crew), class, lanes, options))
     }
 
     /// A worker on a bus of one's own, its lanes in processes of `program` (`fulltime-worker`).
@@ -81,8 +84,10 @@ impl Worker {
     /// # Errors
     /// No runtime, or one that cannot be used.
     pub async fn supervising(bus: Arc<dyn Bus>, options: &Options, program: &Path) -> Result<Self, WorkerError> {
-        let (crew, class) = Crew::start(Program::at(program, options), options.lane_count()).await?;
-        Ok(Self::with(bus, Arc::new(crew), class, options))
+        let plan = layout(options)?;
+        let lanes = plan.lanes.len();
+        let (crew, class) = Crew::start(Program::at(program, options), plan.lanes).await?;
+        Ok(Self::with(bus, Arc::new(crew), class, lanes, options))
     }
 
     /// A worker on a bus of one's own, its lanes in this process: a task that blocks or crashes takes the process along,
@@ -94,7 +99,7 @@ impl Worker {
         let engine = Engine::find(options)?;
         let class = engine.class.clone();
         let lanes = LocalLanes::new(engine, options, options.lane_count());
-        Ok(Self::with(bus, Arc::new(lanes), class, options))
+        Ok(Self::with(bus, Arc::new(lanes), class, options.lane_count(), options))
     }
 
     /// A worker whose tasks are run by something else altogether, for benches and tests. Lanes cost next to nothing.
@@ -104,9 +109,15 @@ impl Worker {
         Self { bus, executor, class, name, lanes: lanes.max(1), pace, grace: Duration::ZERO }
     }
 
-    fn with(bus: Arc<dyn Bus>, executor: Arc<dyn Executor>, class: EngineClass, options: &Options) -> Self {
+    fn with(
+        bus: Arc<dyn Bus>,
+        executor: Arc<dyn Executor>,
+        class: EngineClass,
+        lanes: usize,
+        options: &Options,
+    ) -> Self {
         let pace = Pace { lease: options.lease(), stall: options.stall.into() };
-        let (name, lanes, grace) = (options.worker_name(), options.lane_count(), options.grace.into());
+        let (name, grace) = (options.worker_name(), options.grace.into());
         Self { bus, executor, class, name, lanes, pace, grace }
     }
 
@@ -158,6 +169,9 @@ impl Worker {
             unfit: Mutex::default(),
         });
         let mut controls = shared.bus.controls().await?;
+        if let Some(fitness) = shared.executor.fitness() {
+            tokio::spawn(follow(Arc::clone(&shared), Arc::clone(&room), fitness));
+        }
         let intake = tokio::spawn(intake::run(Arc::clone(&shared), Arc::clone(&room)));
 
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
@@ -209,6 +223,35 @@ impl Worker {
     }
 }
 
+/// Room and seats follow the lanes that work. Without any, and without hope for one, the worker is not fit.
+async fn follow(shared: Arc<Shared>, room: Arc<Room>, fitness: watch::Receiver<Fitness>) {
+    let (mut seen, over) = (fitness.clone(), shared.drain.clone());
+    let seats = async {
+        loop {
+            let (working, unfit) = {
+                let fitness = seen.borrow_and_update();
+                (fitness.working, fitness.unfit.clone())
+            };
+            shared.seats.set_lanes(working);
+            if let Some(why) = unfit {
+                let mut slot = shared.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+                slot.get_or_insert(WorkerError::NoLaneLeft { why });
+                shared.drain.cancel();
+                shared.hurry.cancel();
+            }
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let both = async { tokio::join!(seats, room.follow(fitness, &over)) };
+    tokio::select! {
+        // Nothing is pulled any more; and whoever keeps the executor keeps its processes.
+        () = over.cancelled() => {}
+        _ = both => {}
+    }
+}
+
 impl Shared {
     async fn say_hello(&self) {
         let hello = Hello {
@@ -219,6 +262,7 @@ impl Shared {
             lanes: self.seats.states(),
             waiting: self.seats.waiting(),
             draining: self.drain.is_cancelled(),
+            places: self.executor.fitness().map(|fitness| fitness.borrow().places.clone()).unwrap_or_default(),
         };
         if let Err(error) = self.bus.hello(&hello).await {
             warn!(error = chain(&error), "could not send a heartbeat");

@@ -136,19 +136,12 @@ fn judged(mut failure: TaskFailure, attempt: &Attempt) -> TaskFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempt::Watcher;
-
-    struct Nobody;
-
-    impl Watcher for Nobody {
-        fn phase(&self, _: Phase) {}
-        fn beat(&self, _: u64) {}
-    }
+    use crate::attempt::Unwatched;
 
     #[test]
     fn only_what_failed_alone_after_its_canary_is_evidence_against_the_input() {
         let crash = || TaskFailure::from(TaskError::Panicked { message: "m".into() });
-        let attempt = Attempt::new(true, Box::new(Nobody));
+        let attempt = Attempt::new(true, Box::new(Unwatched));
         assert_eq!(judged(crash(), &attempt), crash());
         attempt.enter(Phase::Canary);
         let unfit = judged(crash(), &attempt);

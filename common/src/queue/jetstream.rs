@@ -182,7 +182,7 @@ impl Bus for JetStream {
     }
 
     fn hellos(&self) -> BoxFuture<'_, Result<BoxStream<'static, Hello>, QueueError>> {
-        self.broadcasts(HELLO, wire::decode::<Hello>).boxed()
+        self.broadcasts(HELLO, wire::decode_hello).boxed()
     }
 
     fn control<'a>(&'a self, control: &'a Control) -> BoxFuture<'a, Result<(), QueueError>> {

@@ -251,7 +251,7 @@ impl Worker {
                 let lanes = vec![lane.lock().unwrap().clone()];
                 let (worker, host) = (hello_name.clone(), "here".into());
                 let (engine, waiting) = (engine.clone(), Vec::new());
-                let hello = Hello { worker, host, pid: 1, engine, lanes, waiting, draining: false };
+                let hello = Hello { worker, host, pid: 1, engine, lanes, waiting, draining: false, places: vec![] };
                 hello_bus.hello(&hello).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

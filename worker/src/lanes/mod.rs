@@ -12,6 +12,7 @@ use std::{
 };
 
 use fulltime_common::{
+    Digest,
     index::RecordingIndex,
     keys,
     plan::{RecordingRef, ReduceInputs, ShardSpec},
@@ -23,7 +24,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    attempt::{Attempt, Phase},
+    attempt::{Attempt, Phase, Unwatched},
     error::TaskError,
     executor::{Executor, TaskFailure},
     options::Options,
@@ -188,8 +189,23 @@ impl LocalLanes {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
     }
 
+    /// The canary, on a lane that has nothing else to do: with the models of a map task, which are then named beside the
+    /// answers, or without.
+    pub async fn show(&self, task: Option<&Task>) -> Result<(Option<Digest>, u64), TaskError> {
+        let _turn = self.turns.acquire().await.map_err(|_| TaskError::PreEmpted)?;
+        let Some(task) = task else {
+            return Ok((None, blocking(|| canary::check(None)).await??));
+        };
+        let map = match &task.kind {
+            TaskKind::Map { shard } => Some(shard.map),
+            TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
+        };
+        let attempt = Arc::new(Attempt::new(true, Box::new(Unwatched)));
+        Ok((map, self.canary(task, &attempt).await?))
+    }
+
     /// Shows that this worker can decode, and infer with the task's own pipeline.
-    async fn canary(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<(), TaskError> {
+    async fn canary(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<u64, TaskError> {
         let loadable = match &task.kind {
             TaskKind::Map { shard } => {
                 let store = self.cache.store(task)?;
@@ -200,18 +216,19 @@ impl LocalLanes {
             TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
         };
         let (mut machine, attempt) = (self.machine(), Arc::clone(attempt));
-        let finished = blocking(move || -> Result<Machine, TaskError> {
+        let finished = blocking(move || -> Result<(Machine, u64), TaskError> {
             let models = match &loadable {
                 Some((map, pipeline, models)) => {
                     Some(loading::watched(&attempt, || machine.load(*map, models, pipeline))?)
                 }
                 None => None,
             };
-            canary::check(models)?;
-            Ok(machine)
+            let answers = canary::check(models)?;
+            Ok((machine, answers))
         });
-        self.keep(finished.await??);
-        Ok(())
+        let (machine, answers) = finished.await??;
+        self.keep(machine);
+        Ok(answers)
     }
 
     async fn index(&self, task: &Task, archive: Store, recording: &RecordingRef) -> Result<Outcome, TaskError> {
