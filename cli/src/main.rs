@@ -15,6 +15,7 @@ mod given;
 mod job;
 mod parts;
 mod pipeline;
+mod profile;
 mod remote;
 mod results;
 mod run;
@@ -72,6 +73,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Submit(args) => remote::submit(args).await,
         Command::Status(args) => remote::status(args).await,
         Command::Watch(args) => remote::watch(args).await,
+        Command::Profile(args) => profile::profile(args).await,
         Command::Pause(args) => remote::pause(args).await,
         Command::Resume(args) => remote::resume(args).await,
         Command::Cancel(args) => remote::cancel(args).await,
@@ -86,6 +88,11 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Track(args) => track::track(&args),
         Command::Schema { file } => {
             println!("{}", schema(file));
+            Ok(Exit::Ok)
+        }
+        Command::Completions { shell } => {
+            use clap::CommandFactory as _;
+            clap_complete::generate(shell, &mut Cli::command(), "fulltime", &mut std::io::stdout());
             Ok(Exit::Ok)
         }
     }

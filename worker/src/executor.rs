@@ -8,6 +8,7 @@ use fulltime_common::{
     error::Failure,
     wire::{EventKind, Evidence, Outcome, Task},
 };
+use fulltime_observe::LaneSample;
 use futures::future::BoxFuture;
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -23,6 +24,16 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// [`crate::Phase::Running`]). Otherwise every task that is run has a lane.
     fn fetches_ahead(&self) -> bool {
         false
+    }
+
+    /// What its lanes did since the last time; nothing where nobody looks.
+    fn samples(&self) -> Vec<LaneSample> {
+        Vec::new()
+    }
+
+    /// Lanes that could take a task, `None` where all can.
+    fn lanes_up(&self) -> Option<usize> {
+        None
     }
 }
 

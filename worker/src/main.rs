@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    telemetry::init("info,async_nats=warn");
+    telemetry::init_as("info,async_nats=warn", options.log_format);
     // Its threads only wait: decoding and inference have their own. And they stay: what dies with the thread that
     // started it (the lane processes) lives as long as the worker.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -164,6 +164,8 @@ mod tests {
                 archive,
                 store,
                 out,
+                generation: 1,
+                trace: None,
                 kind,
             },
         )

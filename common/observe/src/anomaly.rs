@@ -101,16 +101,26 @@ impl Kind {
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
-            Self::BehindBaseline => "compare stage times with `fulltime profile WORKER`; look for other work on the machine",
+            Self::BehindBaseline => {
+                "compare stage times with `fulltime profile WORKER`; look for other work on the machine"
+            }
             Self::CpuBound => "give the worker more cores or fewer lanes, or end what else runs there",
-            Self::DecoderBound => "decode some lanes on the CPU, or spread recordings over more GPUs; more inference lanes do not help",
+            Self::DecoderBound => {
+                "decode some lanes on the CPU, or spread recordings over more GPUs; more inference lanes do not help"
+            }
             Self::MemoryPressure => "lower --lanes or the batch size, or raise the container's limit",
             Self::Throttling => "check cooling and power limits of this GPU; move its lanes elsewhere until it is cool",
             Self::Straggler => "compare its machine with the others; drain it if it holds up the end of the job",
-            Self::CacheMisses => "put --cache on a disk that stays and is large enough; run jobs with the same models one after the other",
+            Self::CacheMisses => {
+                "put --cache on a disk that stays and is large enough; run jobs with the same models one after the other"
+            }
             Self::StoreSlow => "look at the store's own load and at the network between; fewer lanes read less at once",
-            Self::RetryStorm => "read the causes in `fulltime status JOB`; pause the job if the store or network is down",
-            Self::CanaryDrift => "take this worker out of service and check memory, GPU and drivers; verify its results with `fulltime verify`",
+            Self::RetryStorm => {
+                "read the causes in `fulltime status JOB`; pause the job if the store or network is down"
+            }
+            Self::CanaryDrift => {
+                "take this worker out of service and check memory, GPU and drivers; verify its results with `fulltime verify`"
+            }
         }
     }
 
@@ -133,8 +143,10 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     pub kind: Kind,
-    /// The worker, or one of its GPUs (`worker gpu 2`).
-    pub subject: String,
+    pub worker: String,
+    /// One of its GPUs, if only that is concerned.
+    #[serde(default)]
+    pub gpu: Option<u32>,
     /// Figures that show it.
     pub evidence: String,
     pub action: String,
@@ -144,9 +156,15 @@ pub struct Finding {
 
 impl Finding {
     #[must_use]
-    pub fn new(kind: Kind, subject: impl Into<String>, evidence: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, worker: impl Into<String>, evidence: impl Into<String>) -> Self {
         let action = kind.action().to_owned();
-        Self { kind, subject: subject.into(), evidence: evidence.into(), action, for_seconds: 0.0 }
+        Self { kind, worker: worker.into(), gpu: None, evidence: evidence.into(), action, for_seconds: 0.0 }
+    }
+
+    /// The worker, or the worker and its GPU, for people.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.gpu.map_or_else(|| self.worker.clone(), |gpu| format!("{} GPU {gpu}", self.worker))
     }
 }
 
@@ -154,7 +172,7 @@ impl Finding {
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     workers: BTreeMap<String, History>,
-    told: BTreeMap<(Kind, String), Standing>,
+    told: BTreeMap<(Kind, String, Option<u32>), Standing>,
     looked: Option<Duration>,
 }
 
@@ -162,8 +180,6 @@ pub struct Watch {
 struct History {
     points: VecDeque<Point>,
     heard: Duration,
-    /// Retries that the coordinator heard of since the last sample.
-    retries: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -182,27 +198,19 @@ impl Watch {
             None => self.workers.entry(worker.to_owned()).or_default(),
         };
         history.heard = now;
-        let retries = std::mem::take(&mut history.retries);
         let jobs = point::jobs(sample);
         // Another job has other videos and models: what was normal says nothing about it.
         if history.points.back().is_some_and(|last| !jobs.is_empty() && !last.jobs.is_empty() && last.jobs != jobs) {
             history.points.clear();
         }
         match history.points.back_mut().filter(|last| last.seconds < POINT) {
-            Some(last) => last.add(sample, jobs, retries),
+            Some(last) => last.add(sample, jobs),
             None => {
-                history.points.push_back(Point::of(sample, jobs, retries));
+                history.points.push_back(Point::of(sample, jobs));
                 if history.points.len() > REMEMBERED {
                     history.points.pop_front();
                 }
             }
-        }
-    }
-
-    /// An attempt of this worker failed and is tried again.
-    pub fn note_retry(&mut self, worker: &str) {
-        if let Some(history) = self.workers.get_mut(worker) {
-            history.retries += 1;
         }
     }
 
@@ -237,7 +245,7 @@ impl Watch {
             standing.missed += 1;
         }
         for finding in found {
-            let key = (finding.kind, finding.subject.clone());
+            let key = (finding.kind, finding.worker.clone(), finding.gpu);
             let standing = self.told.entry(key);
             let fresh = || Standing { finding: finding.clone(), since: now, seen: 0, missed: 0 };
             let standing = standing.or_insert_with(fresh);

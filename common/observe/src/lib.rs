@@ -5,6 +5,7 @@
 //! collect them, the coordinator keeps what its report and its dashboard show.
 
 pub mod anomaly;
+pub mod chart;
 pub mod health;
 mod histogram;
 pub mod http;

@@ -71,10 +71,15 @@ impl Meter {
     /// The lane works for this job until the turn is dropped; then it waits again.
     #[must_use]
     pub fn turn(&self, job: &str, doing: Doing) -> Turn<'_> {
+        self.begin(job, doing);
+        Turn(self)
+    }
+
+    /// From now on the lane does this, and for this job.
+    pub fn begin(&self, job: &str, doing: Doing) {
         let mut notes = self.notes();
         notes.sample.job = Some(job.to_owned());
         notes.turn_to(doing);
-        Turn(self)
     }
 
     /// Input of a task is being fetched until this is dropped: a lane without work then waits for the store.

@@ -229,6 +229,17 @@ fn mean((sum, weight): (f64, f64)) -> Option<f64> {
 }
 
 impl Record {
+    /// Whether this worker has worked for the job.
+    #[must_use]
+    pub fn knows(&self, worker: &str) -> bool {
+        self.strips.range((worker.to_owned(), 0)..).next().is_some_and(|((known, _), _)| known == worker)
+    }
+
+    /// Keeps only what is shown of a job that is over.
+    pub fn shrink(&mut self) {
+        *self = Self { frames: std::mem::take(&mut self.frames), ..Self::default() };
+    }
+
     /// A worker's sample that was heard at this time, in seconds since the job's start.
     pub fn note(&mut self, job: &str, worker: &str, sample: &Sample, at: f64) {
         let mut works = false;
@@ -386,7 +397,9 @@ mod tests {
         let (width, strips) = record.strips();
         assert_eq!((strips.len(), width), (3, 4.0));
         let sum = |strip: &Strip, colour: Colour| strip.bins.iter().map(|bin| bin[colour as usize]).sum::<f32>();
-        assert!((sum(&strips[0], Colour::Infer) - 320.0).abs() < 0.1 && (sum(&strips[0], Colour::Store) - 80.0).abs() < 0.1);
+        assert!(
+            (sum(&strips[0], Colour::Infer) - 320.0).abs() < 0.1 && (sum(&strips[0], Colour::Store) - 80.0).abs() < 0.1
+        );
         assert_eq!((sum(&strips[1], Colour::Elsewhere), sum(&strips[1], Colour::Infer)), (400.0, 0.0));
         assert_eq!(sum(&strips[2], Colour::Idle), 400.0);
     }
@@ -401,7 +414,12 @@ mod tests {
             ..lane(Some("a"), &[(Doing::Infer, 0.9), (Doing::Pictures, 0.1)])
         };
         let gpu = GpuReading { power: Some(200.0), utilisation: Some(0.5), ..GpuReading::default() };
-        let sample = Sample { seconds: 1.0, lanes: vec![lane.clone(), LaneSample { lane: 1, ..lane }], gpus: vec![gpu], ..Sample::default() };
+        let sample = Sample {
+            seconds: 1.0,
+            lanes: vec![lane.clone(), LaneSample { lane: 1, ..lane }],
+            gpus: vec![gpu],
+            ..Sample::default()
+        };
         assert_eq!(record.speed_of_light(10.0), None);
         (0..10).for_each(|second| record.note("a", "w", &sample, f64::from(second)));
         let speed = record.speed_of_light(10.0).unwrap();

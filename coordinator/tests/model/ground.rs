@@ -91,6 +91,7 @@ pub fn hello(worker: &str) -> Hello {
         lanes: vec![LaneState::default()],
         waiting: Vec::new(),
         draining: false,
+        sample: None,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 
 use fulltime_common::wire::{self, Outcome, Task};
+use fulltime_observe::LaneSample;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use wincode::{SchemaRead, SchemaReadOwned, SchemaWrite, config::DefaultConfig};
 
@@ -51,6 +52,8 @@ pub enum Report {
         id: u64,
         failure: TaskFailure,
     },
+    /// What the lane did in the last second. Not a sign of progress.
+    Samples(Vec<LaneSample>),
 }
 
 /// A message as a frame.

@@ -16,6 +16,7 @@ use fulltime_common::{
     process::end_with_parent,
     wire::{Outcome, Task},
 };
+use fulltime_observe::LaneSample;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 
 use crate::{
@@ -33,7 +34,7 @@ mod serve;
 pub use death::Death;
 pub use serve::serve;
 
-use keeper::{Ended, Lane};
+use keeper::{Ended, Lane, Tray};
 
 /// How lane processes are started.
 #[derive(Debug, Clone)]
@@ -57,6 +58,7 @@ impl Program {
         let mut arguments: Vec<_> =
             ["--lane-process", "--engine", options.engine.name(), "--name", &name, "--cache"].map(Into::into).into();
         arguments.push(cache.into());
+        arguments.extend(["--log-format".into(), options.log_format.to_string().into()]);
         if let Some(sim) = &options.sim {
             arguments.extend(["--sim".into(), sim.into()]);
         }
@@ -87,6 +89,7 @@ pub struct Crew {
     lanes: Vec<Lane>,
     /// Tasks given to each lane and not ended yet.
     loads: Mutex<Vec<usize>>,
+    tray: Arc<Tray>,
 }
 
 /// A place on a lane, given back when dropped.
@@ -107,7 +110,9 @@ impl Crew {
     /// # Errors
     /// What that process could not begin for.
     pub async fn start(program: Program, lanes: usize) -> Result<(Self, EngineClass), WorkerError> {
-        let lanes: Vec<_> = (0..lanes).map(|_| Lane::start(program.clone(), false)).collect();
+        let tray = Arc::new(Tray::default());
+        let start = |lane| Lane::start(program.clone(), false, lane as u32, Arc::clone(&tray));
+        let lanes: Vec<_> = (0..lanes).map(start).collect();
         let mut starting: FuturesUnordered<_> = lanes.iter().map(Lane::ready).collect();
         let Some(first) = starting.next().await else {
             return Err(WorkerError::Program(std::io::ErrorKind::InvalidInput.into()));
@@ -115,7 +120,7 @@ impl Crew {
         let class = first?;
         drop(starting);
         let loads = Mutex::new(vec![0; lanes.len()]);
-        Ok((Self { program, lanes, loads }, class))
+        Ok((Self { program, lanes, loads, tray }, class))
     }
 
     fn loads(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
@@ -133,7 +138,9 @@ impl Crew {
     async fn run(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<Outcome, TaskFailure> {
         loop {
             let ended = if task.alone {
-                Lane::start(self.program.clone(), true).run(task, attempt).await
+                // A lane more, for as long as the task runs.
+                let (number, tray) = (self.lanes.len() as u32, Arc::clone(&self.tray));
+                Lane::start(self.program.clone(), true, number, tray).run(task, attempt).await
             } else {
                 let place = self.place();
                 self.lanes[place.lane].run(task, attempt).await
@@ -155,5 +162,13 @@ impl Executor for Crew {
 
     fn fetches_ahead(&self) -> bool {
         true
+    }
+
+    fn samples(&self) -> Vec<LaneSample> {
+        self.tray.take()
+    }
+
+    fn lanes_up(&self) -> Option<usize> {
+        Some(self.lanes.iter().filter(|lane| lane.is_up()).count())
     }
 }

@@ -89,13 +89,13 @@ pub(super) fn jobs(sample: &Sample) -> BTreeSet<String> {
 
 impl Point {
     #[must_use]
-    pub(super) fn of(sample: &Sample, jobs: BTreeSet<String>, retries: u64) -> Self {
+    pub(super) fn of(sample: &Sample, jobs: BTreeSet<String>) -> Self {
         let mut point = Self::default();
-        point.add(sample, jobs, retries);
+        point.add(sample, jobs);
         point
     }
 
-    pub(super) fn add(&mut self, sample: &Sample, jobs: BTreeSet<String>, retries: u64) {
+    pub(super) fn add(&mut self, sample: &Sample, jobs: BTreeSet<String>) {
         if !jobs.is_empty() {
             self.jobs = jobs;
         }
@@ -116,7 +116,7 @@ impl Point {
             self.store_errors += lane.store_errors as f64;
             self.shards += lane.shards as f64;
         }
-        self.retries += (sample.retries + retries) as f64;
+        self.retries += sample.retries as f64;
         self.cores = sample.cores;
         self.cpu_seconds += sample.cpu;
         self.machine_cpu += sample.machine_cpu * sample.seconds;

@@ -19,7 +19,10 @@ pub fn judge(worker: &str, recent: &Point, baseline: Option<&Baseline>) -> Vec<F
     let of_worker = of_worker.into_iter().flatten().map(|(kind, evidence)| Finding::new(kind, worker, evidence));
     let of_gpu = recent.gpus.iter().flat_map(|gpu| {
         let found = [decoder_bound(recent, gpu), throttling(gpu, baseline), gpu_memory(gpu)];
-        found.into_iter().flatten().map(|(kind, evidence)| Finding::new(kind, format!("{worker} gpu {}", gpu.gpu), evidence))
+        found
+            .into_iter()
+            .flatten()
+            .map(|(kind, evidence)| Finding { gpu: Some(gpu.gpu), ..Finding::new(kind, worker, evidence) })
     });
     of_worker.chain(of_gpu).collect()
 }
@@ -141,9 +144,16 @@ fn store_slow(recent: &Point, baseline: Option<&Baseline>) -> Found {
     let felt = recent.lane_seconds > 0.0 && recent.fetching > 0.05 * recent.lane_seconds;
     (failing || (slower && felt)).then(|| {
         let before = usual.map(|usual| format!(", {:.0} ms before", usual * 1e3)).unwrap_or_default();
-        let errors = if failing { format!("; {:.0} of {:.0} failed", recent.store_errors, recent.store_calls) } else { String::new() };
+        let errors = if failing {
+            format!("; {:.0} of {:.0} failed", recent.store_errors, recent.store_calls)
+        } else {
+            String::new()
+        };
         let waits = recent.fetching / recent.lane_seconds.max(1e-9) * 100.0;
-        (Kind::StoreSlow, format!("{:.0} ms a call{before}{errors}; lanes wait {waits:.0} % of their time for it", call * 1e3))
+        (
+            Kind::StoreSlow,
+            format!("{:.0} ms a call{before}{errors}; lanes wait {waits:.0} % of their time for it", call * 1e3),
+        )
     })
 }
 

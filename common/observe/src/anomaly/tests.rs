@@ -20,7 +20,16 @@ fn second() -> Sample {
         store,
         ..LaneSample::default()
     };
-    Sample { seconds: 1.0, lanes: vec![lane], cores: 4.0, cpu: 1.2, machine_cpu: 0.4, memory: 1 << 30, memory_limit: 8 << 30, ..Sample::default() }
+    Sample {
+        seconds: 1.0,
+        lanes: vec![lane],
+        cores: 4.0,
+        cpu: 1.2,
+        machine_cpu: 0.4,
+        memory: 1 << 30,
+        memory_limit: 8 << 30,
+        ..Sample::default()
+    }
 }
 
 fn gpu() -> GpuReading {
@@ -176,7 +185,11 @@ fn memory_that_nears_its_limit_is_found() {
 
 #[test]
 fn heat_is_always_found_and_a_power_limit_only_when_it_costs_more_than_before() {
-    let reading = |reason: &str, megahertz: u64| GpuReading { throttled: Some(reason.to_owned()), clock: Some(megahertz * 1_000_000), ..gpu() };
+    let reading = |reason: &str, megahertz: u64| GpuReading {
+        throttled: Some(reason.to_owned()),
+        clock: Some(megahertz * 1_000_000),
+        ..gpu()
+    };
     let hot = |_| Sample { gpus: vec![reading("thermal", 1100)], ..second() };
     assert_eq!(Play::new().one(40, hot), [Kind::Throttling]);
     let mut play = Play::new();
@@ -184,9 +197,10 @@ fn heat_is_always_found_and_a_power_limit_only_when_it_costs_more_than_before() 
     assert_eq!(play.one(90, capped), [], "it has always been so");
     let lower = |_| Sample { gpus: vec![reading("power", 1200)], ..second() };
     let found = play.play(30, |at| vec![("w", lower(at))]);
-    assert_eq!((found[0].kind, found[0].subject.as_str()), (Kind::Throttling, "w gpu 0"));
+    assert_eq!((found[0].kind, found[0].subject().as_str()), (Kind::Throttling, "w GPU 0"));
     assert!(found[0].evidence.contains("1200 MHz, 1700 MHz before"), "{}", found[0].evidence);
-    let now_and_then = |at: u64| Sample { gpus: vec![if at % 4 == 0 { reading("thermal", 1800) } else { gpu() }], ..second() };
+    let now_and_then =
+        |at: u64| Sample { gpus: vec![if at % 4 == 0 { reading("thermal", 1800) } else { gpu() }], ..second() };
     assert_eq!(Play::new().one(60, now_and_then), []);
 }
 
@@ -199,7 +213,7 @@ fn a_straggler_needs_peers_on_the_same_job() {
         sample
     };
     let found = Play::new().play(40, |_| vec![("a", with(50, "j")), ("b", with(48, "j")), ("c", with(20, "j"))]);
-    assert_eq!(found.iter().map(|f| (f.kind, f.subject.as_str())).collect::<Vec<_>>(), [(Kind::Straggler, "c")]);
+    assert_eq!(found.iter().map(|f| (f.kind, f.worker.as_str())).collect::<Vec<_>>(), [(Kind::Straggler, "c")]);
     let two = Play::new().play(40, |_| vec![("a", with(50, "j")), ("c", with(20, "j"))]);
     assert_eq!(two, [], "of two nobody can tell");
     let apart = Play::new().play(40, |_| vec![("a", with(50, "j")), ("b", with(48, "j")), ("c", with(20, "large"))]);
@@ -244,7 +258,7 @@ fn a_store_that_becomes_slow_or_fails_is_found() {
 }
 
 #[test]
-fn a_storm_of_retries_is_found_whoever_counts_them() {
+fn a_storm_of_retries_is_found() {
     let mut play = Play::new();
     assert_eq!(play.one(60, noisy), []);
     let failing = |_| {
@@ -255,14 +269,6 @@ fn a_storm_of_retries_is_found_whoever_counts_them() {
     assert_eq!(play.one(30, failing), [Kind::RetryStorm]);
     let now_and_then = |at: u64| Sample { retries: u64::from(at % 20 == 0), ..second() };
     assert_eq!(Play::new().one(120, now_and_then), []);
-    let mut watch = Watch::default();
-    for at in 0..40 {
-        let now = Duration::from_secs(at);
-        (0..2).for_each(|_| watch.note_retry("w"));
-        watch.note("w", &second(), now);
-        watch.look(now);
-    }
-    assert_eq!(watch.findings(Duration::from_secs(40))[0].kind, Kind::RetryStorm);
 }
 
 #[test]

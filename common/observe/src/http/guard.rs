@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn the_token_is_taken_as_bearer_and_as_a_password() {
         let guard = guard("0123456789abcdef\n").unwrap();
-        let status = |header: &str| guard.refuses(&request(&format!("GET / HTTP/1.1\r\n{header}\r\n"))).map(|r| r.status);
+        let status =
+            |header: &str| guard.refuses(&request(&format!("GET / HTTP/1.1\r\n{header}\r\n"))).map(|r| r.status);
         assert_eq!(status(""), Some(401));
         assert_eq!(status("Authorization: Bearer 0123456789abcdef\r\n"), None);
         assert_eq!(status("authorization: bearer 0123456789abcdeg\r\n"), Some(401));
@@ -164,7 +165,8 @@ mod tests {
     #[test]
     fn without_a_token_only_this_machines_own_names_are_answered() {
         let guard = Guard(None);
-        let status = |host: &str| guard.refuses(&request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))).map(|r| r.status);
+        let status =
+            |host: &str| guard.refuses(&request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))).map(|r| r.status);
         for host in ["127.0.0.1:9870", "localhost", "localhost:1", "[::1]:9870"] {
             assert_eq!(status(host), None, "{host}");
         }

@@ -31,7 +31,8 @@ impl Request {
         let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(bad)? else { return Ok(None) };
         let target = parsed.path.unwrap_or("/");
         let headers = parsed.headers.iter();
-        let headers = headers.map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).trim().to_owned()));
+        let headers =
+            headers.map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).trim().to_owned()));
         let mut request = Self {
             method: parsed.method.unwrap_or_default().to_owned(),
             path: target.split('?').next().unwrap_or(target).to_owned(),

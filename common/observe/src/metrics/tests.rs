@@ -35,7 +35,17 @@ fn everything() -> Sample {
         throttled: Some("thermal".into()),
         ..GpuReading::default()
     };
-    Sample { seconds: 1.0, lanes: vec![lane], cores: 8.0, cpu: 0.9, machine_cpu: 0.5, memory: 1 << 28, memory_limit: 1 << 34, gpus: vec![gpu], ..Sample::default() }
+    Sample {
+        seconds: 1.0,
+        lanes: vec![lane],
+        cores: 8.0,
+        cpu: 0.9,
+        machine_cpu: 0.5,
+        memory: 1 << 28,
+        memory_limit: 1 << 34,
+        gpus: vec![gpu],
+        ..Sample::default()
+    }
 }
 
 /// Names in a scrape, without the parts of histograms.
@@ -59,7 +69,13 @@ fn a_sample_fills_what_the_service_itself_does_not() {
         assert!(scrape.lines().any(|found| found == line), "`{line}` is not in\n{scrape}");
     }
     let shown = names(&scrape);
-    let by_the_service = ["fulltime_lanes", "fulltime_waiting_tasks", "fulltime_draining", "fulltime_attempts", "fulltime_lease_renewals"];
+    let by_the_service = [
+        "fulltime_lanes",
+        "fulltime_waiting_tasks",
+        "fulltime_draining",
+        "fulltime_attempts",
+        "fulltime_lease_renewals",
+    ];
     for metric in WORKER.iter().filter(|metric| !by_the_service.contains(&metric.name)) {
         assert!(shown.contains(&metric.name), "{} is not in a scrape", metric.name);
     }

@@ -119,6 +119,7 @@ pub(super) fn hello(worker: &str, pid: u32, engine: &str) -> Hello {
         lanes: vec![LaneState::default()],
         waiting: Vec::new(),
         draining: false,
+        sample: None,
     }
 }
 
