@@ -65,6 +65,9 @@ pub enum Command {
     /// Follows a job until it is over; the exit code is the job's.
     #[command(after_help = EXIT_CODES)]
     Watch(WatchArgs),
+    /// Looks at a job or a worker for a while: what each operation takes, and a trace for Perfetto.
+    #[command(after_help = EXIT_CODES)]
+    Profile(ProfileArgs),
     /// Pauses a job: what runs may end, nothing more is begun until it is resumed.
     Pause(ControlArgs),
     /// Goes on with a paused job, with fresh patience for stores, network and workers.
@@ -101,6 +104,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Prints the JSON schema of a file that fulltime reads.
     Schema { file: SchemaOf },
+    /// Prints completions for a shell: `fulltime completions bash > /etc/bash_completion.d/fulltime`.
+    Completions { shell: clap_complete::Shell },
 }
 
 impl Command {
@@ -112,6 +117,7 @@ impl Command {
             Self::Submit(a) => a.json,
             Self::Status(a) => a.json,
             Self::Watch(a) => a.output.json,
+            Self::Profile(a) => a.json,
             Self::Pause(a) | Self::Resume(a) | Self::Cancel(a) | Self::Retry(a) => a.json,
             Self::Priority(a) => a.control.json,
             Self::Rebuild(a) => a.json,
@@ -123,7 +129,7 @@ impl Command {
             Self::Track(a) => a.json,
             Self::Topology(a) => a.json,
             Self::Doctor(a) => a.json,
-            Self::Schema { .. } => false,
+            Self::Schema { .. } | Self::Completions { .. } => false,
         }
     }
 }
@@ -260,6 +266,9 @@ pub struct SubmitArgs {
 pub struct StatusArgs {
     /// One job; without it, all of them
     pub job: Option<String>,
+    /// Shows it again every second until Ctrl-C; with --json one object a line
+    #[arg(long, short)]
+    pub watch: bool,
     #[command(flatten)]
     pub bus: BusArgs,
     /// Prints one JSON object
@@ -315,6 +324,24 @@ pub struct WatchArgs {
     pub bus: BusArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProfileArgs {
+    /// A job or a worker
+    #[arg(value_name = "JOB|WORKER")]
+    pub target: String,
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// File that gets a trace of the lanes for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -16,6 +16,7 @@ mod given;
 mod job;
 mod parts;
 mod pipeline;
+mod profile;
 mod remote;
 mod results;
 mod run;
@@ -74,6 +75,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Submit(args) => remote::submit(args).await,
         Command::Status(args) => remote::status(args).await,
         Command::Watch(args) => remote::watch(args).await,
+        Command::Profile(args) => profile::profile(args).await,
         Command::Pause(args) => remote::pause(args).await,
         Command::Resume(args) => remote::resume(args).await,
         Command::Cancel(args) => remote::cancel(args).await,
@@ -90,6 +92,11 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));
+            Ok(Exit::Ok)
+        }
+        Command::Completions { shell } => {
+            use clap::CommandFactory as _;
+            clap_complete::generate(shell, &mut Cli::command(), "fulltime", &mut std::io::stdout());
             Ok(Exit::Ok)
         }
     }

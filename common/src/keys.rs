@@ -263,6 +263,11 @@ pub mod job {
     pub fn summary(job: &str, generation: u32, id: &MatchId) -> String {
         format!("{}/{}.json", summaries(job, generation), id.slug())
     }
+    /// Figures of how lanes did, put by each worker under names of its own.
+    #[must_use]
+    pub fn metrics(job: &str, generation: u32, name: &str) -> String {
+        format!("jobs/{job}/g{generation}/metrics/{name}.parquet")
+    }
     #[must_use]
     pub fn report(job: &str, generation: u32) -> String {
         format!("jobs/{job}/g{generation}/report.html")

@@ -28,6 +28,7 @@ mod entry;
 mod fixture;
 mod fleet;
 mod job;
+mod observed;
 mod policy;
 mod progress;
 mod status;
@@ -43,7 +44,9 @@ pub use entry::WorkId;
 use entry::{After, Charge, Entry, Live, Subscriber};
 use fixture::{Fixture, Reading};
 use fleet::Fleet;
+use fulltime_observe::anomaly::Watch;
 use job::{Job, TakenUp};
+pub use observed::{Aside, PastFinding, Seen, Tally};
 pub use policy::Policy;
 use turns::Turns;
 pub use vocabulary::{
@@ -96,6 +99,9 @@ pub struct Ledger {
     engineless: bool,
     /// No release may have a number below this one.
     least_release: u32,
+    /// What is wrong with workers.
+    watch: Aside<Watch>,
+    tally: Aside<Tally>,
 }
 
 impl Ledger {
@@ -112,6 +118,8 @@ impl Ledger {
             accounts: Accounts::default(),
             engineless: false,
             least_release: 0,
+            watch: Aside::default(),
+            tally: Aside::default(),
             policy,
         }
     }
@@ -317,6 +325,7 @@ impl Ledger {
         entry.released(least, &account, now);
         let (live, alone) = (entry.live.last().cloned(), entry.charges.suspect());
         if let Some(task) = live.and_then(|live| self.task(work, &live)) {
+            self.tally.released += 1;
             actions.push(Action::Release(Box::new(Task { avoid: rival.or(accuser), alone, looked_for, ..task })));
         }
     }
@@ -340,6 +349,9 @@ impl Ledger {
             archive: setting.archive.clone(),
             store: setting.store.to_string(),
             out: setting.out.clone(),
+            generation: setting.generation,
+            // Known to whoever has read the job.
+            trace: None,
             kind,
         })
     }
@@ -352,6 +364,7 @@ impl Ledger {
             self.call_off(work, by, actions);
         }
         let Some(entry) = self.remove(work) else { return };
+        self.tally.decided(verdict);
         if matches!(verdict, Verdict::GivenUp(_)) {
             self.least_release = self.least_release.max(entry.release() + 1);
         }
@@ -391,6 +404,7 @@ impl Ledger {
     }
 
     fn heard(&mut self, event: &Event, now: Now, actions: &mut Vec<Action>) {
+        self.note_failure(event);
         if let EventKind::Failed { disposition, cause, exit, hint, .. } = &event.kind
             && *disposition == Disposition::WorkerUnfit
         {
@@ -470,6 +484,7 @@ impl Ledger {
                 entry.seen(&hello.worker, waits, now);
             }
         }
+        self.note_sample(&hello, now);
         self.fleet.hear(hello, now);
     }
 }

@@ -11,6 +11,7 @@ use fulltime_common::{
     store::StoreError,
 };
 use fulltime_media::MediaError;
+use fulltime_observe::http::HttpError;
 use fulltime_reduce::ReduceError;
 use fulltime_tables::TableError;
 use fulltime_vision::{ScriptError, VisionError};
@@ -176,6 +177,10 @@ impl Explain for TaskError {
 pub enum WorkerError {
     #[error(transparent)]
     Queue(#[from] QueueError),
+    #[error(transparent)]
+    Listen(#[from] HttpError),
+    #[error("serve metrics")]
+    Serve(#[source] std::io::Error),
     #[error("ONNX Runtime (libonnxruntime.so) was not found")]
     NoRuntime,
     #[error("start the engine")]
@@ -217,7 +222,8 @@ impl Explain for WorkerError {
             Self::Queue(error) => error.exit(),
             Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
-            Self::Script(_) => Exit::Usage,
+            Self::Script(_) | Self::Listen(_) => Exit::Usage,
+            Self::Serve(_) => Exit::Internal,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
             Self::Lane { exit, .. } | Self::Unfit { exit, .. } => *exit,
         }
@@ -227,6 +233,8 @@ impl Explain for WorkerError {
         let hint = match self {
             Self::Queue(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Listen(error) => return Some(error.hint()),
+            Self::Serve(_) => "try another address with --listen",
             Self::Lane { hint, .. } | Self::Unfit { hint, .. } => return hint.clone(),
             Self::NoRuntime => {
                 "install ONNX Runtime 1.24 or newer (`pip download onnxruntime` has the library in its wheel) and set \

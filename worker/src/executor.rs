@@ -8,6 +8,7 @@ use fulltime_common::{
     error::Failure,
     wire::{EventKind, Evidence, LanePlace, Outcome, Task},
 };
+use fulltime_observe::LaneSample;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use wincode::{SchemaRead, SchemaWrite};
@@ -28,6 +29,16 @@ pub trait Executor: fmt::Debug + Send + Sync {
 
     /// How its lanes are, if that can change: the worker pulls for those that work.
     fn fitness(&self) -> Option<watch::Receiver<Fitness>> {
+        None
+    }
+
+    /// What its lanes did since the last time; nothing where nobody looks.
+    fn samples(&self) -> Vec<LaneSample> {
+        Vec::new()
+    }
+
+    /// Lanes that could take a task, `None` where all can.
+    fn lanes_up(&self) -> Option<usize> {
         None
     }
 }

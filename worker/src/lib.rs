@@ -18,10 +18,12 @@ mod options;
 mod orders;
 mod process;
 mod progress;
+mod recorder;
 mod seats;
 mod service;
 mod settle;
 mod tend;
+mod vitals;
 
 pub use attempt::{Attempt, Phase};
 pub use crash::Point;

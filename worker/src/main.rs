@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    telemetry::init("info,async_nats=warn");
+    telemetry::init_as("info,async_nats=warn", options.log_format);
     // Before there is any other thread: all of them inherit it.
     let pinned = fulltime_worker::take_place(&options);
     // Its threads only wait: decoding and inference have their own. And they stay: what dies with the thread that

@@ -2,7 +2,11 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use fulltime_common::queue::LEASE;
+use fulltime_common::{
+    queue::LEASE,
+    telemetry::{LOG_FORMAT, LogFormat},
+};
+use fulltime_observe::http::Listen;
 use fulltime_topology::Place;
 
 /// Runs shards, container indexes and reduces for a fulltime coordinator.
@@ -44,6 +48,17 @@ pub struct Options {
     /// How long what runs may go on after SIGTERM before it is handed back.
     #[arg(long, env = "FULLTIME_GRACE", value_name = "TIME", default_value = "20s")]
     pub grace: humantime::Duration,
+    /// Where metrics and probes are served, as address and port, or `off`; default: 127.0.0.1:9871, or a free port where
+    /// that is taken.
+    #[arg(long, env = "FULLTIME_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<Listen>,
+    /// File with a token that is demanded for everything but metrics and probes. Needed where others than this machine
+    /// can reach the address.
+    #[arg(long, env = "FULLTIME_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// How logs are written: pretty or json.
+    #[arg(long, env = LOG_FORMAT, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
     /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`; for tests and planning.
     #[arg(long, env = "FULLTIME_SIM", value_name = "SCRIPT", hide = true)]
     pub sim: Option<String>,
@@ -67,6 +82,9 @@ pub enum PinChoice {
     Auto,
     Off,
 }
+
+/// Of metrics and probes, if not said otherwise and not taken.
+const PORT: u16 = 9871;
 
 /// Longest time without progress, if not said otherwise.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -124,6 +142,11 @@ impl Options {
             let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
             base.unwrap_or_else(std::env::temp_dir).join("fulltime")
         })
+    }
+
+    /// Where to listen.
+    pub(crate) fn listen(&self) -> Listen {
+        self.listen.unwrap_or(Listen::Default(PORT))
     }
 
     pub(crate) fn lease(&self) -> Duration {

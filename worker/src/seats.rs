@@ -173,6 +173,8 @@ mod tests {
                 archive,
                 store,
                 out,
+                generation: 1,
+                trace: None,
                 kind,
             },
         )

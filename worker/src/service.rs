@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +14,12 @@ use fulltime_common::{
     plan::EngineClass,
     queue::{Bus, JetStream, LEASE},
     wire::Hello,
+};
+use fulltime_observe::{
+    GpuProbe, NoGpus,
+    health::Health,
+    http::{NoService, Server, Serving},
+    metrics::{Board, WORKER},
 };
 use futures::StreamExt as _;
 use tokio::sync::watch;
@@ -27,13 +36,19 @@ use crate::{
     orders::Orders,
     process::{Crew, Program},
     progress::Pace,
+    recorder::Recorder,
     seats::Seats,
+    vitals::{self, Vitals},
 };
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Longest wait, after the time of grace, for what runs to be handed back.
 const DRAIN: Duration = Duration::from_secs(10);
+/// A main loop that stands still for longer is taken for dead.
+const STILL: Duration = Duration::from_secs(30);
+/// Longest time for the last of the performance record.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// A worker that is ready to pull.
 #[derive(Debug)]
@@ -45,6 +60,10 @@ pub struct Worker {
     lanes: usize,
     pace: Pace,
     grace: Duration,
+    gpus: Arc<dyn GpuProbe>,
+    board: Board,
+    health: Health,
+    serving: Option<Serving>,
 }
 
 /// What every part of a running worker sees.
@@ -63,6 +82,11 @@ pub struct Shared {
     pub hurry: CancellationToken,
     /// Why this worker must not go on, if so.
     pub unfit: Mutex<Option<WorkerError>>,
+    pub gpus: Arc<dyn GpuProbe>,
+    pub board: Board,
+    pub recorder: Mutex<Recorder>,
+    /// Attempts that failed and come again, since the last heartbeat.
+    pub retries: AtomicU64,
 }
 
 impl Worker {
@@ -71,12 +95,19 @@ impl Worker {
     /// # Errors
     /// No runtime, or one that cannot be used; no broker.
     pub async fn start(options: &Options) -> Result<Self, WorkerError> {
+        // What was typed wrongly is told at once.
+        let (board, health) = (Board::new(WORKER), Health::new(STILL));
+        let server = Server::bind(options.listen(), options.api_token_file.as_ref()).await?;
+        // Loading takes a while, and probes want to know that somebody is there.
+        let answers = |server: Server| server.serve(board.clone(), health.clone(), Arc::new(NoService));
+        let serving = server.map(answers).transpose().map_err(WorkerError::Serve)?;
         // Before the broker: a missing library is the likelier mistake, and no matter of time.
         let plan = layout(options)?;
         let lanes = plan.lanes.len();
         let (crew, class) = Crew::start(Program::this(options)?, plan.lanes).await?;
         let bus = JetStream::connect_with_lease(&options.nats, options.lease()).await?;
-        Ok(Self::with(Arc::new(bus), Arc::new(crew), class, lanes, options))
+        let worker = Self::with(Arc::new(bus), Arc::new(crew), class, lanes, options);
+        Ok(Self { board, health, serving, ..worker })
     }
 
     /// A worker on a bus of one's own, its lanes in processes of `program` (`fulltime-worker`).
@@ -106,7 +137,8 @@ impl Worker {
     #[must_use]
     pub fn with_executor(bus: Arc<dyn Bus>, class: EngineClass, lanes: usize, executor: Arc<dyn Executor>) -> Self {
         let (name, pace) = (format!("{}-{}", host(), std::process::id()), Pace { lease: LEASE, stall: STALL });
-        Self { bus, executor, class, name, lanes: lanes.max(1), pace, grace: Duration::ZERO }
+        let lanes = lanes.max(1);
+        Self::of(bus, executor, class, name, lanes, pace, Duration::ZERO)
     }
 
     fn with(
@@ -118,7 +150,20 @@ impl Worker {
     ) -> Self {
         let pace = Pace { lease: options.lease(), stall: options.stall.into() };
         let (name, grace) = (options.worker_name(), options.grace.into());
-        Self { bus, executor, class, name, lanes, pace, grace }
+        Self::of(bus, executor, class, name, lanes, pace, grace)
+    }
+
+    fn of(
+        bus: Arc<dyn Bus>,
+        executor: Arc<dyn Executor>,
+        class: EngineClass,
+        name: String,
+        lanes: usize,
+        pace: Pace,
+        grace: Duration,
+    ) -> Self {
+        let (board, health) = (Board::new(WORKER), Health::new(STILL));
+        Self { bus, executor, class, name, lanes, pace, grace, gpus: Arc::new(NoGpus), board, health, serving: None }
     }
 
     /// Another name in events and status.
@@ -142,6 +187,13 @@ impl Worker {
         self
     }
 
+    /// What reads the machine's GPUs, for metrics and heartbeats.
+    #[must_use]
+    pub fn with_gpus(mut self, gpus: Arc<dyn GpuProbe>) -> Self {
+        self.gpus = gpus;
+        self
+    }
+
     /// The class of this worker's results.
     #[must_use]
     pub fn engine(&self) -> &EngineClass {
@@ -153,13 +205,15 @@ impl Worker {
     /// # Errors
     /// The bus cannot be used, or the worker found itself unfit.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
-        let Self { bus, executor, class, name, lanes, pace, grace } = self;
+        let Self { bus, executor, class, name, lanes, pace, grace, gpus, board, health, serving } = self;
+        let _serving = serving;
         info!(worker = name, engine = %class, lanes, "worker started");
         let room = Arc::new(Room::new(lanes, executor.fetches_ahead()));
         let shared = Arc::new(Shared {
             bus,
             executor,
             class,
+            recorder: Mutex::new(Recorder::new(&name)),
             name,
             pace,
             seats: Arc::new(Seats::new(lanes)),
@@ -167,7 +221,11 @@ impl Worker {
             drain: CancellationToken::new(),
             hurry: CancellationToken::new(),
             unfit: Mutex::default(),
+            gpus,
+            board,
+            retries: AtomicU64::new(0),
         });
+        let mut vitals = Vitals::new();
         let mut controls = shared.bus.controls().await?;
         if let Some(fitness) = shared.executor.fitness() {
             tokio::spawn(follow(Arc::clone(&shared), Arc::clone(&room), fitness));
@@ -209,7 +267,10 @@ impl Worker {
                         controls_open = false;
                     }
                 },
-                _ = heartbeat.tick() => shared.say_hello().await,
+                _ = heartbeat.tick() => {
+                    shared.say_hello(&mut vitals).await;
+                    health.beat(vitals::lack(&shared));
+                }
                 () = &mut ended => break,
                 () = &mut overdue => {
                     warn!("not everything could be handed back; its leases will run out");
@@ -217,7 +278,10 @@ impl Worker {
                 }
             }
         }
-        shared.say_hello().await;
+        shared.say_hello(&mut vitals).await;
+        if tokio::time::timeout(CLOSING, vitals.close(&shared)).await.is_err() {
+            warn!("the performance record could not be put in time");
+        }
         let unfit = shared.unfit.lock().unwrap_or_else(PoisonError::into_inner).take();
         unfit.map_or(Ok(()), Err)
     }
@@ -253,7 +317,13 @@ async fn follow(shared: Arc<Shared>, room: Arc<Room>, fitness: watch::Receiver<F
 }
 
 impl Shared {
-    async fn say_hello(&self) {
+    /// Attempts that failed since the last time, and come again.
+    pub fn take_retries(&self) -> u64 {
+        self.retries.swap(0, Ordering::Relaxed)
+    }
+
+    async fn say_hello(&self, vitals: &mut Vitals) {
+        vitals::show_lanes(self);
         let hello = Hello {
             worker: self.name.clone(),
             host: host(),
@@ -263,6 +333,7 @@ impl Shared {
             waiting: self.seats.waiting(),
             draining: self.drain.is_cancelled(),
             places: self.executor.fitness().map(|fitness| fitness.borrow().places.clone()).unwrap_or_default(),
+            sample: vitals.beat(self),
         };
         if let Err(error) = self.bus.hello(&hello).await {
             warn!(error = chain(&error), "could not send a heartbeat");

@@ -177,6 +177,10 @@ impl Bus for JetStream {
         register::claim(&self.streams, expected, value).boxed()
     }
 
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>> {
         async move { self.broadcast(HELLO, wire::encode(hello)?).await }.boxed()
     }

@@ -47,6 +47,7 @@ impl Ledger {
         }
         self.ask_for_lost_work(now, actions);
         self.pause_the_hopeless(now, actions);
+        self.look_at_the_workers(&ids, now);
         for id in &ids {
             self.race_the_stragglers(id, now, actions);
         }

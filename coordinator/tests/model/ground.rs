@@ -92,6 +92,7 @@ pub fn hello(worker: &str) -> Hello {
         waiting: Vec::new(),
         draining: false,
         places: vec![],
+        sample: None,
     }
 }
 

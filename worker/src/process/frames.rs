@@ -7,6 +7,7 @@ use fulltime_common::{
     Digest,
     wire::{self, Outcome, Task},
 };
+use fulltime_observe::LaneSample;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use wincode::{SchemaRead, SchemaReadOwned, SchemaWrite, config::DefaultConfig};
 
@@ -64,6 +65,8 @@ pub enum Report {
         id: u64,
         failure: TaskFailure,
     },
+    /// What the lane did in the last second. Not a sign of progress.
+    Samples(Vec<LaneSample>),
 }
 
 /// A message as a frame.

@@ -7,7 +7,7 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use fulltime_common::{
     plan::EngineClass,
     wire::{Outcome, Task, Witness},
 };
+use fulltime_observe::LaneSample;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{UnixStream, unix::OwnedWriteHalf},
@@ -117,6 +118,23 @@ struct Assignment {
     done: oneshot::Sender<Ended>,
 }
 
+/// Where the samples of all lanes wait for the next heartbeat.
+#[derive(Debug, Default)]
+pub struct Tray(Mutex<BTreeMap<u32, LaneSample>>);
+
+impl Tray {
+    fn put(&self, lane: u32, samples: Vec<LaneSample>) {
+        let mut tray = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for sample in samples {
+            tray.entry(lane).or_default().merge(LaneSample { lane, ..sample });
+        }
+    }
+
+    pub fn take(&self) -> Vec<LaneSample> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
+    }
+}
+
 /// Abandons an assignment when dropped.
 struct Waiting<'a> {
     lane: &'a Lane,
@@ -132,13 +150,17 @@ impl Drop for Waiting<'_> {
 
 impl Lane {
     /// Without an ear it is a process for one task that runs alone.
-    pub fn start(program: Program, ear: Option<Ear>) -> Self {
+    ///
+    /// `tray` gets its samples under the number `number`.
+    pub fn start(program: Program, ear: Option<Ear>, number: u32, tray: Arc<Tray>) -> Self {
         let (mail, received) = mpsc::unbounded_channel();
         let (care, cared) = mpsc::unbounded_channel();
         let (state, seen) = watch::channel(State::Starting);
         let keeper = Keeper {
             program,
             ear,
+            number,
+            tray,
             mail: received,
             care: cared,
             state,
@@ -164,6 +186,11 @@ impl Lane {
     /// It may have tasks again.
     pub fn work(&self) {
         let _ = self.care.send(Care::Work);
+    }
+
+    /// Whether its process could take a task.
+    pub fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Ready(_))
     }
 
     /// Waits for the process to be ready.
@@ -211,6 +238,8 @@ struct Keeper {
     program: Program,
     /// `None`: a process for one task.
     ear: Option<Ear>,
+    number: u32,
+    tray: Arc<Tray>,
     mail: mpsc::UnboundedReceiver<Mail>,
     care: mpsc::UnboundedReceiver<Care>,
     state: watch::Sender<State>,
@@ -308,6 +337,7 @@ impl Keeper {
         });
         let begun = Instant::now();
         self.ready = false;
+        self.state.send_replace(State::Starting);
         loop {
             tokio::select! {
                 report = reports.recv() => match report {
@@ -375,6 +405,7 @@ impl Keeper {
                     held.attempt.add_frames(frames);
                 }
             }
+            Report::Samples(samples) => self.tray.put(self.number, samples),
             Report::Committed { id, outcome } => self.done(id, Ok(outcome)),
             Report::Failed { id, failure } => self.done(id, Err(failure)),
         }

@@ -17,6 +17,7 @@ use fulltime_common::{
     process::end_with_parent,
     wire::{Outcome, Task},
 };
+use fulltime_observe::LaneSample;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
@@ -37,7 +38,7 @@ mod ward;
 pub use death::Death;
 pub use serve::serve;
 
-use keeper::{Ear, Ended, Lane};
+use keeper::{Ear, Ended, Lane, Tray};
 use ward::Ward;
 
 /// How lane processes are started.
@@ -63,6 +64,7 @@ impl Program {
         let mut arguments: Vec<_> =
             ["--lane-process", "--engine", options.engine.name(), "--name", &name, "--cache"].map(Into::into).into();
         arguments.push(cache.into());
+        arguments.extend(["--log-format".into(), options.log_format.to_string().into()]);
         if let Some(sim) = &options.sim {
             arguments.extend(["--sim".into(), sim.into()]);
         }
@@ -106,6 +108,7 @@ pub struct Crew {
     ward: Arc<Ward>,
     /// Tasks given to each lane and not ended yet.
     loads: Mutex<Vec<usize>>,
+    tray: Arc<Tray>,
 }
 
 /// A place on a lane, given back when dropped.
@@ -132,7 +135,11 @@ impl Crew {
         let programs: Vec<_> = berths.iter().map(|berth| program.on(berth)).collect();
         let ((canaries, shown), (places, mut placed)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let ear = |lane| Some(Ear { lane, canaries: canaries.clone(), places: places.clone() });
-        let lanes = programs.iter().enumerate().map(|(lane, program)| Lane::start(program.clone(), ear(lane)));
+        let tray = Arc::new(Tray::default());
+        let start = |(lane, program): (usize, &Program)| {
+            Lane::start(program.clone(), ear(lane), lane as u32, Arc::clone(&tray))
+        };
+        let lanes = programs.iter().enumerate().map(start);
         let lanes: Arc<[Lane]> = lanes.collect();
         let ward = Ward::open(berths, &lanes, shown);
         let hearing = Arc::downgrade(&ward);
@@ -149,7 +156,7 @@ impl Crew {
         let class = first?;
         drop(starting);
         let loads = Mutex::new(vec![0; lanes.len()]);
-        Ok((Self { programs, lanes, ward, loads }, class))
+        Ok((Self { programs, lanes, ward, loads, tray }, class))
     }
 
     fn loads(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
@@ -171,7 +178,9 @@ impl Crew {
             };
             let (lane, since) = (place.lane, Instant::now());
             let ended = if task.alone {
-                Lane::start(self.programs[lane].clone(), None).run(task, attempt).await
+                // A lane more, for as long as the task runs.
+                let (number, tray) = (self.lanes.len() as u32, Arc::clone(&self.tray));
+                Lane::start(self.programs[lane].clone(), None, number, tray).run(task, attempt).await
             } else {
                 self.lanes[lane].run(task, attempt).await
             };
@@ -202,5 +211,13 @@ impl Executor for Crew {
 
     fn fitness(&self) -> Option<watch::Receiver<Fitness>> {
         Some(self.ward.fitness())
+    }
+
+    fn samples(&self) -> Vec<LaneSample> {
+        self.tray.take()
+    }
+
+    fn lanes_up(&self) -> Option<usize> {
+        Some(self.lanes.iter().filter(|lane| lane.is_up()).count())
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 
 /// Beats that come faster are one.
 const BEAT: Duration = Duration::from_millis(100);
+/// Between two samples of what the lane does.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 /// Serves the worker that is at the other end of standard input, until that end is closed.
 /// `pinned`: what has come of its place.
@@ -51,6 +53,15 @@ async fn lane(options: &Options, pinned: Option<Pinned>) -> io::Result<()> {
     reporter.say(&Report::Ready { class: engine.class.0.clone(), place })?;
 
     let lanes = Arc::new(LocalLanes::new(engine, options, 1));
+    let (watched, seen) = (Arc::clone(&reporter), Arc::clone(&lanes));
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(SAMPLE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            watched.or_end(&Report::Samples(seen.samples()));
+        }
+    });
     let (sender, mut orders) = mpsc::unbounded_channel();
     // Orders must be heard at any time, whatever the runtime does: a thread of their own.
     std::thread::spawn(move || {

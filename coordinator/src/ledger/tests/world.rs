@@ -120,6 +120,7 @@ pub(super) fn hello(worker: &str, pid: u32, engine: &str) -> Hello {
         waiting: Vec::new(),
         draining: false,
         places: vec![],
+        sample: None,
     }
 }
 
