@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fulltime_backend::{Backend, BackendError, Contract, Output, Probe, Warm};
+use fulltime_backend::{Backend, BackendError, Batches, Contract, Output, Probe, Scratch, Warm, infer};
 use fulltime_backend_onnx::{OnnxBackend, Runtime};
 use fulltime_backend_sim::{SimBackend, SimModel, SimOptions};
 use fulltime_common::{
@@ -37,10 +37,10 @@ impl EngineKind {
 pub(crate) struct Network {
     backend: Box<dyn Backend>,
     warm: Warm,
+    /// Sizes in use: fewer for a while when memory has run out.
+    batches: Batches,
     model: String,
-    /// A batch's output, or a padded batch's input, when it is not the caller's buffer itself.
-    part: Vec<f32>,
-    padded: Vec<f32>,
+    scratch: Scratch,
 }
 
 impl Network {
@@ -83,7 +83,8 @@ impl Network {
         };
         let warm = backend.warm_up(&probe(&manifest.input), candidates).map_err(failed)?;
         let model = manifest.name.clone();
-        Ok(Self { backend, warm, model, part: Vec::new(), padded: Vec::new() })
+        let batches = Batches::new(&warm);
+        Ok(Self { backend, warm, batches, model, scratch: Scratch::default() })
     }
 
     pub(crate) fn engine_class(&self) -> &str {
@@ -109,48 +110,12 @@ impl Network {
     /// # Errors
     /// When `input` is not a whole number of items, and whatever the engine fails with.
     pub(crate) fn infer(&mut self, input: &[f32], output: &mut Vec<f32>) -> Result<(), VisionError> {
-        let contract = &self.backend.describe().contract;
-        let (item, answer) = (contract.input_len(), contract.output_len());
-        let items = input.len() / item;
-        if items * item != input.len() {
-            return Err(VisionError::Tensor { expected: (items + 1) * item, found: input.len() });
+        let item = self.contract().input_len();
+        if !input.len().is_multiple_of(item) {
+            return Err(VisionError::Tensor { expected: (input.len() / item + 1) * item, found: input.len() });
         }
-        output.clear();
-        let mut done = 0;
-        while done < items {
-            let left = items - done;
-            let batch = self.batch_for(left);
-            let real = batch.min(left);
-            let mut feed = &input[done * item..(done + real) * item];
-            if real < batch {
-                self.padded.clear();
-                self.padded.extend_from_slice(feed);
-                self.padded.resize(batch * item, 0.0);
-                feed = &self.padded;
-            }
-            let whole = batch == items;
-            let target = if whole { &mut *output } else { &mut self.part };
-            match self.backend.run(feed, batch, target) {
-                Ok(()) => {}
-                Err(BackendError::OutOfMemory { .. }) if batch > self.warm.sizes[0] => {
-                    self.warm.sizes.retain(|&size| size < batch);
-                    self.warm.preferred = self.warm.preferred.min(*self.warm.sizes.last().unwrap_or(&1));
-                    continue;
-                }
-                Err(source) => return Err(VisionError::Engine { model: self.model.clone(), source }),
-            }
-            if !whole {
-                output.extend_from_slice(&self.part[..real * answer]);
-            }
-            done += real;
-        }
-        Ok(())
-    }
-
-    fn batch_for(&self, left: usize) -> usize {
-        let limit = left.min(self.warm.preferred);
-        let sizes = &self.warm.sizes;
-        sizes.iter().rev().find(|&&size| size <= limit).or(sizes.first()).copied().unwrap_or(1)
+        infer(&mut *self.backend, &mut self.batches, &mut self.scratch, input, output)
+            .map_err(|source| VisionError::Engine { model: self.model.clone(), source })
     }
 }
 

@@ -65,7 +65,7 @@ impl OnnxBackend {
     /// Learns from one run what the model does not say about its outputs.
     fn try_out(&mut self) -> Result<(), BackendError> {
         let batch = self.description.fixed_batch.unwrap_or(1);
-        let input = vec![0.0; batch * self.description.contract.input_len()];
+        let input = vec![0.0_f32; batch * self.description.contract.input_len()];
         self.shape[0] = batch as i64;
         let failed = |error| run_error(error, batch);
         let tensor = TensorRef::from_array_view((self.shape.as_slice(), &input[..])).map_err(failed)?;
