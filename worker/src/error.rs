@@ -13,7 +13,7 @@ use fulltime_common::{
 use fulltime_media::MediaError;
 use fulltime_reduce::ReduceError;
 use fulltime_tables::TableError;
-use fulltime_vision::{ScriptError, VisionError};
+use fulltime_vision::{ProviderOptionsError, ScriptError, TorchOptionsError, VisionError};
 
 use crate::{executor::TaskFailure, process::Death};
 
@@ -182,6 +182,12 @@ pub enum WorkerError {
     Engine(#[from] VisionError),
     #[error("script of the sim engine")]
     Script(#[source] ScriptError),
+    #[error("--onnx")]
+    Onnx(#[source] ProviderOptionsError),
+    #[error("--torch")]
+    Torch(#[source] TorchOptionsError),
+    #[error("--torch: with `autotune` every process gets other bits, so its results could not be proven")]
+    Unrepeatable,
     #[error("find this program")]
     Program(#[source] std::io::Error),
     #[error("start a lane process `{program}`")]
@@ -212,7 +218,7 @@ impl Explain for WorkerError {
             Self::Queue(error) => error.exit(),
             Self::NoRuntime | Self::NotReady { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
-            Self::Script(_) => Exit::Usage,
+            Self::Script(_) | Self::Onnx(_) | Self::Torch(_) | Self::Unrepeatable => Exit::Usage,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
             Self::Lane { exit, .. } | Self::Unfit { exit, .. } => *exit,
         }
@@ -227,6 +233,9 @@ impl Explain for WorkerError {
                 "install ONNX Runtime 1.24 or newer (`pip download onnxruntime` has the library in its wheel) and set \
                  ORT_DYLIB_PATH to its libonnxruntime.so"
             }
+            Self::Onnx(_) => "correct --onnx (or FULLTIME_ONNX)",
+            Self::Torch(_) => "correct --torch (or FULLTIME_TORCH)",
+            Self::Unrepeatable => "leave `autotune` to `cargo xtask bench model`",
             Self::Script(_) => "correct --sim",
             Self::Program(_) | Self::Spawn { .. } => "install fulltime-worker again",
             Self::NotReady { .. } => "look at what the lanes say above; is the inference runtime whole?",

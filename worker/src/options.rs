@@ -33,7 +33,14 @@ pub struct Options {
     /// How long what runs may go on after SIGTERM before it is handed back.
     #[arg(long, env = "FULLTIME_GRACE", value_name = "TIME", default_value = "20s")]
     pub grace: humantime::Duration,
-    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`; for tests and planning.
+    /// How ONNX Runtime computes: `provider=auto|cpu|cuda|tensorrt`, `device=N`, `precision=fp16`, ...
+    #[arg(long, env = "FULLTIME_ONNX", value_name = "OPTIONS", default_value = "")]
+    pub onnx: String,
+    /// How torch computes: `device=cpu|cuda:0+cuda:1`, `precision=fp32|fp16|bf16`, `channels-last`, ...
+    #[arg(long, env = "FULLTIME_TORCH", value_name = "OPTIONS", default_value = "")]
+    pub torch: String,
+    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`, or `@FILE` for the figures of a device;
+    /// for tests and planning.
     #[arg(long, env = "FULLTIME_SIM", value_name = "SCRIPT", hide = true)]
     pub sim: Option<String>,
     /// Infer every picture, even one that equals the one before: to measure what that saves, and to prove that it leaves no
@@ -54,8 +61,10 @@ pub enum EngineChoice {
     /// The best engine that is here.
     #[default]
     Auto,
-    /// ONNX Runtime on the CPU.
+    /// ONNX Runtime, on the CPU if `--onnx` says no other.
     Onnx,
+    /// libtorch, if this was built with it, on the CPU if `--torch` says no other.
+    Torch,
     /// No model at all: made-up detections, for tests of everything around them.
     Sim,
 }
@@ -66,6 +75,7 @@ impl EngineChoice {
         match self {
             Self::Auto => "auto",
             Self::Onnx => "onnx",
+            Self::Torch => "torch",
             Self::Sim => "sim",
         }
     }

@@ -22,14 +22,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Install what the build and the tests need, and say what is there.
-    Setup,
+    Setup {
+        /// And libtorch, for builds with `--features torch`: 540 MB of downloads.
+        #[arg(long)]
+        torch: bool,
+    },
     /// Make a small synthetic season, process it with the real parts, show the result.
     Demo(demo::Options),
     /// Format, lints, unit tests and the cluster tests; minutes per suite at the end.
     Test(suites::Options),
     /// Measure against the limits of this machine.
     Bench {
-        /// `throughput`
+        /// `throughput`, `dispatch`, `scale`, `reduce`, `track`, `model`, `precision`, `parallel`, `isolation`
         name: String,
         /// Passed on; `--json` ends with one JSON object on the last line.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -71,9 +75,11 @@ pub type Outcome<T = ()> = Result<T, Stop>;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Task::Setup => setup::all(),
+        Task::Setup { torch } => setup::all().and_then(|()| if torch { setup::torch() } else { Ok(()) }),
         Task::Demo(options) => setup::all().and_then(|()| demo::run(&options)),
-        Task::Test(options) => setup::for_tests().and_then(|()| suites::run(&options)),
+        Task::Test(options) => setup::for_tests()
+            .and_then(|()| if options.full { setup::torch() } else { Ok(()) })
+            .and_then(|()| suites::run(&options)),
         Task::Bench { name, args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }

@@ -57,6 +57,7 @@ impl Program {
         let mut arguments: Vec<_> =
             ["--lane-process", "--engine", options.engine.name(), "--name", &name, "--cache"].map(Into::into).into();
         arguments.push(cache.into());
+        arguments.extend(["--onnx".into(), (&options.onnx).into(), "--torch".into(), (&options.torch).into()]);
         if let Some(sim) = &options.sim {
             arguments.extend(["--sim".into(), sim.into()]);
         }

@@ -4,8 +4,8 @@
 
 use crate::{Backend, BackendError, Warm};
 
-/// Runs without trouble before a larger size is tried again. Each failed try doubles it, so that a ceiling that stays costs
-/// ever less.
+/// Runs without trouble before a larger size is tried again. Each try that fails doubles it, so that a ceiling that stays
+/// costs ever less.
 const PATIENCE: u64 = 32;
 /// At most.
 const MOST_PATIENCE: u64 = 4096;
@@ -21,6 +21,8 @@ pub struct Batches {
     quiet: u64,
     /// How many of them it takes to grow.
     patience: u64,
+    /// Whether a run went well since memory last ran out: sizes that fail one after the other are one failure.
+    settled: bool,
 }
 
 impl Batches {
@@ -28,7 +30,7 @@ impl Batches {
     pub fn new(warm: &Warm) -> Self {
         let sizes: Vec<usize> = warm.sizes.iter().copied().filter(|&size| size <= warm.preferred).collect();
         let sizes = if sizes.is_empty() { vec![warm.preferred.max(1)] } else { sizes };
-        Self { now: sizes.len() - 1, sizes, quiet: 0, patience: PATIENCE }
+        Self { now: sizes.len() - 1, sizes, quiet: 0, patience: PATIENCE, settled: false }
     }
 
     /// The size for a run when `left` items wait: the largest allowed that they fill, else the smallest there is, to be
@@ -53,6 +55,7 @@ impl Batches {
 
     /// A run of this size went well.
     pub fn succeeded(&mut self, size: usize) {
+        self.settled = true;
         if size < self.sizes[self.now] {
             // The last few items of a frame: says nothing about the size in question.
             return;
@@ -75,7 +78,10 @@ impl Batches {
         let Some(smaller) = self.sizes.iter().rposition(|&other| other < size) else { return false };
         self.now = self.now.min(smaller);
         self.quiet = 0;
-        self.patience = (self.patience * 2).min(MOST_PATIENCE);
+        if self.settled {
+            self.patience = (self.patience * 2).min(MOST_PATIENCE);
+            self.settled = false;
+        }
         true
     }
 }
@@ -162,11 +168,14 @@ mod tests {
         let mut batches = batches();
         assert!(batches.ran_out(8) && batches.ran_out(4));
         assert_eq!(batches.current(), 2);
-        quiet(&mut batches, 4 * PATIENCE - 1);
-        assert_eq!(batches.current(), 2, "two failures have made it patient");
+        quiet(&mut batches, PATIENCE - 1);
+        assert_eq!(batches.current(), 2);
         quiet(&mut batches, 1);
         assert_eq!(batches.current(), 4);
-        quiet(&mut batches, 4 * PATIENCE);
+        batches.ran_out(4);
+        quiet(&mut batches, 2 * PATIENCE - 1);
+        assert_eq!(batches.current(), 2, "a failed try has made it patient");
+        quiet(&mut batches, 1 + 2 * PATIENCE);
         assert_eq!(batches.current(), 8);
     }
 

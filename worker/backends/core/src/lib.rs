@@ -7,11 +7,13 @@
 mod batches;
 pub mod conformance;
 mod error;
+mod gpu;
 mod warm;
 
 pub use batches::{Batches, Scratch, infer};
 pub use error::{BackendError, Kind, Side};
-pub use warm::{Probe, Warm, doubling, warm_up};
+pub use gpu::{Gpu, GpuError, plain};
+pub use warm::{Probe, Warm, doubling, warm_up, warm_up_by};
 
 /// An engine with one model in it. `Send`, but used by one thread at a time.
 pub trait Backend: Send {

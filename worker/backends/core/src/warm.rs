@@ -44,10 +44,14 @@ pub fn warm_up<B: Backend + ?Sized>(
     candidates: &[usize],
 ) -> Result<Warm, BackendError> {
     let begin = Instant::now();
-    with_clock(backend, probe, candidates, &|| begin.elapsed())
+    warm_up_by(backend, probe, candidates, &|| begin.elapsed())
 }
 
-fn with_clock<B: Backend + ?Sized>(
+/// The same by another clock, such as a simulated device's own.
+///
+/// # Errors
+/// As [`warm_up`].
+pub fn warm_up_by<B: Backend + ?Sized>(
     backend: &mut B,
     probe: &Probe,
     candidates: &[usize],
@@ -210,7 +214,7 @@ mod tests {
     fn warm(mut backend: Summing) -> Result<Warm, BackendError> {
         let clock = backend.clock.clone();
         let probe = Probe { low: 0.0, high: 255.0 };
-        with_clock(&mut backend, &probe, &[8, 4, 2, 1], &|| Duration::from_millis(clock.load(Relaxed)))
+        warm_up_by(&mut backend, &probe, &[8, 4, 2, 1], &|| Duration::from_millis(clock.load(Relaxed)))
     }
 
     #[test]

@@ -8,9 +8,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use fulltime_backend::BackendError;
-use ort::environment::Environment;
+use fulltime_backend::{BackendError, Gpu};
+use ort::{environment::Environment, session::builder::SessionBuilder};
 use sha2::{Digest as _, Sha256};
+
+use crate::{NoProvider, Provider, ProviderOptions};
 
 /// A loaded ONNX Runtime. Cheap to clone; a process holds at most one.
 #[derive(Clone)]
@@ -21,21 +23,29 @@ struct Loaded {
     version: String,
     engine: String,
     environment: Environment,
+    options: ProviderOptions,
+    provider: Provider,
+    /// Why `auto` has not become CUDA.
+    why_not: Option<BackendError>,
 }
 
 /// ort allows one environment a process and forgets it when it is dropped, so it is kept here for good.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// Loads the library, or hands out the one that this process has loaded already.
+    /// Loads the library and finds its provider, or hands out what this process has loaded already.
     ///
     /// # Errors
-    /// When the file is missing, no ONNX Runtime or too old, or when another one has been loaded before.
-    pub fn load(library: &Path) -> Result<Self, BackendError> {
+    /// When the file is missing, no ONNX Runtime or too old, has not the provider that is asked for, or when another library
+    /// or provider has been loaded before.
+    pub fn load(library: &Path, options: &ProviderOptions) -> Result<Self, BackendError> {
         let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*slot {
-            if runtime.0.library != library {
-                let (wanted, loaded) = (show(library), show(&runtime.0.library));
+            let name = |library: &Path, options: &ProviderOptions| {
+                format!("{} with provider={}", show(library), options.provider.name())
+            };
+            if runtime.0.library != library || runtime.0.options != *options {
+                let (wanted, loaded) = (name(library, options), name(&runtime.0.library, &runtime.0.options));
                 return Err(BackendError::RuntimeTaken { wanted, loaded });
             }
             return Ok(runtime.clone());
@@ -48,14 +58,24 @@ impl Runtime {
             .with_name("fulltime")
             .build()
             .map_err(|error| failed(error.into()))?;
-        let engine = format!("onnx-cpu-{version}-{build}-{}", instruction_set());
-        let runtime = Self(Arc::new(Loaded { library: library.to_owned(), version, engine, environment }));
+        let (provider, why_not) = options.choose(&environment, &show(library))?;
+        let engine = match provider {
+            Provider::Auto | Provider::Cpu => format!("onnx-cpu-{version}-{build}-{}", instruction_set()),
+            Provider::Cuda | Provider::TensorRt => {
+                let gpu = Gpu::find(options.device).map_err(|error| failed(error.into()))?.class();
+                format!("onnx-{}-{version}-{build}-{gpu}-{}", provider.name(), options.class(provider))
+            }
+        };
+        let (library, options) = (library.to_owned(), options.clone());
+        let loaded = Loaded { library, version, engine, environment, options, provider, why_not };
+        let runtime = Self(Arc::new(loaded));
         *slot = Some(runtime.clone());
         Ok(runtime)
     }
 
     /// The engine class: provider, version and first 32 bits of the digest of the library, instruction set, as in
-    /// `onnx-cpu-1.32.0-5e0d4a11-avx2`. Builds of one version by different compilers differ in bits, hence the digest.
+    /// `onnx-cpu-1.32.0-5e0d4a11-avx2`, or on a GPU its name, capability, driver and the options,
+    /// `onnx-cuda-1.32.0-5e0d4a11-nvidia-l4-sm89-580.95.05-fp32`. Builds of one version by different compilers differ in bits, hence the digest.
     #[must_use]
     pub fn engine_class(&self) -> &str {
         &self.0.engine
@@ -65,6 +85,36 @@ impl Runtime {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.0.version
+    }
+
+    /// What sessions run on.
+    #[must_use]
+    pub fn provider(&self) -> Provider {
+        self.0.provider
+    }
+
+    /// Why `provider=auto` has become the CPU; for one line in the log.
+    #[must_use]
+    pub fn why_not(&self) -> Option<&BackendError> {
+        self.0.why_not.as_ref()
+    }
+
+    pub(crate) fn device(&self) -> i32 {
+        i32::try_from(self.0.options.device).unwrap_or(i32::MAX)
+    }
+
+    /// Adds the provider to a session.
+    pub(crate) fn register(
+        &self,
+        builder: SessionBuilder,
+        input: &str,
+        item: &[usize],
+    ) -> Result<SessionBuilder, BackendError> {
+        let provider = self.0.provider;
+        self.0.options.register(builder, provider, input, item).map_err(|message| {
+            let source = NoProvider::NotLoaded { provider: provider.name(), message };
+            BackendError::Runtime { library: show(&self.0.library), source: source.into() }
+        })
     }
 
     pub(crate) fn environment(&self) -> &Environment {

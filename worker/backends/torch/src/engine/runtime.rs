@@ -2,13 +2,13 @@
 //! change bits.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, CString},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use fulltime_backend::BackendError;
+use fulltime_backend::{BackendError, Gpu, plain};
 use sha2::{Digest as _, Sha256};
 
 use super::ffi;
@@ -121,22 +121,19 @@ pub fn engine_class(options: &TorchOptions) -> Result<String, BackendError> {
     let config = ffi::config();
     let build: String = Sha256::digest(config.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let version = config.split("TORCH_VERSION=").nth(1).and_then(|rest| rest.split([',', ' ']).next());
-    let version = slug(version.unwrap_or("unknown"));
-    let mut devices: Vec<String> = options.devices.iter().map(|device| computing(*device)).collect();
+    let version = plain(version.unwrap_or("unknown"));
+    let mut devices = options.devices.iter().map(|device| computing(*device)).collect::<Result<Vec<_>, _>>()?;
     devices.dedup();
     let kind = if options.devices.contains(&Device::Cpu) { "cpu" } else { "cuda" };
     Ok(format!("torch-{kind}-{version}-{build}-{}-{}", devices.join("-"), options.class()))
 }
 
-fn computing(device: Device) -> String {
+fn computing(device: Device) -> Result<String, BackendError> {
     match device {
-        Device::Cpu => instructions().to_owned(),
-        Device::Cuda(index) => {
-            let (name, capability) = gpu(index).unwrap_or_else(|| ("gpu".to_owned(), 0));
-            let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
-            let driver = driver.as_deref().and_then(driver_version).unwrap_or("unknown").to_owned();
-            format!("{}-sm{capability}-{}", slug(&name), slug(&driver))
-        }
+        Device::Cpu => Ok(instructions().to_owned()),
+        Device::Cuda(index) => Gpu::find(index).map(|gpu| gpu.class()).map_err(|error| {
+            BackendError::Runtime { library: "libtorch".to_owned(), source: error.into() }
+        }),
     }
 }
 
@@ -157,75 +154,4 @@ fn instructions() -> &'static str {
     }
     #[cfg(not(target_arch = "x86_64"))]
     std::env::consts::ARCH
-}
-
-/// Name and compute capability (90: 9.0) by CUDA's runtime, which libtorch has loaded.
-fn gpu(index: u32) -> Option<(String, c_int)> {
-    type Properties = unsafe extern "C" fn(*mut c_void, c_int) -> c_int;
-    type Attribute = unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int;
-    /// cudaDevAttrComputeCapabilityMajor and -Minor.
-    const CAPABILITY: [c_int; 2] = [75, 76];
-    let find = |name: &CStr| {
-        // SAFETY: a lookup in what is loaded.
-        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        (!found.is_null()).then_some(found)
-    };
-    let index = c_int::try_from(index).ok()?;
-    // SAFETY: the functions have these types in every CUDA.
-    let properties: Properties = unsafe { std::mem::transmute(find(c"cudaGetDeviceProperties")?) };
-    // SAFETY: likewise.
-    let attribute: Attribute = unsafe { std::mem::transmute(find(c"cudaDeviceGetAttribute")?) };
-    // `cudaDeviceProp` begins with the name, 256 bytes; the whole is about a kilobyte, and grows.
-    let mut room = vec![0_u64; 2048];
-    // SAFETY: there is room for several times what is written.
-    if unsafe { properties(room.as_mut_ptr().cast(), index) } != 0 {
-        return None;
-    }
-    // SAFETY: a C string within its 256 bytes.
-    let name = unsafe { CStr::from_ptr(room.as_ptr().cast::<c_char>()) }.to_string_lossy().into_owned();
-    let mut digits = [0; 2];
-    for (digit, which) in digits.iter_mut().zip(CAPABILITY) {
-        // SAFETY: the place is there for as long as the call takes.
-        if unsafe { attribute(digit, which, index) } != 0 {
-            return None;
-        }
-    }
-    Some((name, digits[0] * 10 + digits[1]))
-}
-
-/// `580.95.05` out of `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue ...`.
-fn driver_version(text: &str) -> Option<&str> {
-    let line = text.lines().find(|line| line.starts_with("NVRM version"))?;
-    line.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
-}
-
-/// Only what an engine class may hold.
-fn slug(text: &str) -> String {
-    let mut slug: String =
-        text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
-    while slug.contains("--") {
-        slug = slug.replace("--", "-");
-    }
-    slug.trim_matches('-').to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_driver_is_named_by_its_kernel_module() {
-        let text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder)\n\
-                    GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n";
-        assert_eq!(driver_version(text), Some("580.95.05"));
-        let older = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  Fri Jan 26\n";
-        assert_eq!(driver_version(older), Some("535.161.08"));
-        assert_eq!(driver_version("nothing"), None);
-    }
-
-    #[test]
-    fn names_become_plain() {
-        assert_eq!(slug("NVIDIA H100 80GB HBM3"), "nvidia-h100-80gb-hbm3");
-        assert_eq!(slug("2.13.0+cu130"), "2.13.0-cu130");
-    }
 }

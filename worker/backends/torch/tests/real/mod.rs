@@ -4,7 +4,7 @@ use fulltime_backend::{
     Backend, BackendError, Contract, Kind, OPEN, Output, Probe,
     conformance::{self, PROBE},
 };
-use fulltime_backend_onnx::{OnnxBackend, Runtime};
+use fulltime_backend_onnx::{OnnxBackend, ProviderOptions, Runtime};
 use fulltime_backend_torch::{TorchBackend, TorchOptions, engine_class};
 
 use crate::common::{contract, picture, shipped, slices, traced};
@@ -56,7 +56,7 @@ fn torch_and_onnx_agree_on_the_shipped_models() {
         println!("skipped: no ONNX Runtime here, `cargo xtask test` brings one");
         return;
     };
-    let runtime = Runtime::load(&library).unwrap();
+    let runtime = Runtime::load(&library, &ProviderOptions::default()).unwrap();
     for model in shipped() {
         let mut onnx = OnnxBackend::open(&runtime, &model.onnx, model.contract.clone()).unwrap();
         let mut torch = open(&model.stages, &model.contract, "device=cpu").unwrap();
