@@ -266,10 +266,8 @@ mod tests {
         let (plain, both) = (load_with(PIPELINE, &plain).unwrap(), load_with(PIPELINE, &both).unwrap());
         assert_eq!((plain.weights.len(), both.weights.len()), (1, 2));
         assert_ne!(plain.pipeline.map_digest(), both.pipeline.map_digest());
-        let other = manifest(&sha256).replace(
-            "[input]",
-            &format!("[[torch]]\npath = \"gone.pt\"\nsha256 = \"{sha256}\"\n[input]"),
-        );
+        let other = manifest(&sha256)
+            .replace("[input]", &format!("[[torch]]\npath = \"gone.pt\"\nsha256 = \"{sha256}\"\n[input]"));
         let (exit, text) = complaint(PIPELINE, &other);
         assert!(exit == Exit::Model && text.contains("gone.pt"), "{text}");
     }

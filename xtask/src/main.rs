@@ -80,6 +80,9 @@ fn main() -> ExitCode {
         Task::Test(options) => setup::for_tests()
             .and_then(|()| if options.full { setup::torch() } else { Ok(()) })
             .and_then(|()| suites::run(&options)),
+        Task::Bench { name, args } if ENGINE_BENCHES.contains(&name.as_str()) && setup::libtorch().is_some() => {
+            setup::all().and_then(|()| torch_bench(&[&[name][..], &args].concat()))
+        }
         Task::Bench { name, args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
@@ -100,6 +103,9 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Benches that measure torch, too, where libtorch is.
+const ENGINE_BENCHES: [&str; 4] = ["model", "precision", "parallel", "isolation"];
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -137,6 +143,32 @@ fn built_tool(name: &str, args: &[String]) -> Outcome {
     // The libraries, too: one of them is preloaded into processes under test.
     cargo(&["build", "--quiet", "--release", "--workspace", "--bins", "--lib"])?;
     tool(name, &args.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A bench of the build with torch, in the target folder of the torch suite.
+fn torch_bench(args: &[String]) -> Outcome {
+    let build = [
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "fulltime-tests",
+        "--features",
+        "torch",
+        "--bin",
+        "fulltime-bench",
+    ];
+    with_torch(&[&build[..], &["--target-dir", "target/torch"]].concat())?;
+    run(Command::new(root().join("target/torch/release/fulltime-bench")).args(args), 1)
+}
+
+/// Cargo with LIBTORCH, which build scripts ask for.
+pub fn with_torch(args: &[&str]) -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if let Some(folder) = setup::libtorch() {
+        command.env("LIBTORCH", folder);
+    }
+    run(command.args(args), 1)
 }
 
 pub fn tool(name: &str, args: &[&str]) -> Outcome {

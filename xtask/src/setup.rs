@@ -66,8 +66,16 @@ const TORCH: [(&str, &str, &[&str]); 3] = [
         "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
         &["torch/include", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1"],
     ),
-    ("nvidia-cuda-cupti==13.0.85", "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8", &["nvidia/cu13/lib/libcupti.so.13"]),
-    ("nvidia-cuda-runtime==13.0.96", "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548", &["nvidia/cu13/lib/libcudart.so.13"]),
+    (
+        "nvidia-cuda-cupti==13.0.85",
+        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+        &["nvidia/cu13/lib/libcupti.so.13"],
+    ),
+    (
+        "nvidia-cuda-runtime==13.0.96",
+        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+        &["nvidia/cu13/lib/libcudart.so.13"],
+    ),
 ];
 
 /// Oldest glibc that both wheels accept (manylinux_2_28).

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use crate::{Outcome, cargo, run as run_command, setup, tool};
+use crate::{Outcome, cargo, setup, tool, with_torch};
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -48,8 +48,16 @@ const LONG: [(&str, &[&str]); 1] = [(
 const TORCH: (&str, &[&str]) = (
     "torch",
     &[
-        "test", "--release", "--package", "fulltime-backend-torch", "--features", "torch", "--target-dir", "target/torch",
-        "--", "--nocapture",
+        "test",
+        "--release",
+        "--package",
+        "fulltime-backend-torch",
+        "--features",
+        "torch",
+        "--target-dir",
+        "target/torch",
+        "--",
+        "--nocapture",
     ],
 );
 
@@ -92,15 +100,6 @@ pub fn run(options: &Options) -> Outcome {
     let total: Duration = times.iter().map(|(_, time, _)| *time).sum();
     eprintln!("{:<10} {:>8.1}", "total", total.as_secs_f64() / 60.0);
     failed.map_or(Ok(()), Err)
-}
-
-/// Cargo with LIBTORCH, which build scripts ask for.
-fn with_torch(args: &[&str]) -> Outcome {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    if let Some(folder) = setup::libtorch() {
-        command.env("LIBTORCH", folder);
-    }
-    run_command(command.args(args), 1)
 }
 
 fn cargo_deny() -> Option<(&'static str, &'static [&'static str])> {

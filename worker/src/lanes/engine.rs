@@ -2,7 +2,7 @@
 
 use fulltime_common::{Digest, pipeline::Manifest, plan::EngineClass, process};
 use fulltime_vision::{EngineKind, SimOptions, TorchOptions, VisionError};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     error::WorkerError,
@@ -22,10 +22,16 @@ impl Engine {
     /// No runtime, one that cannot be used, or options that do not read.
     pub fn find(options: &Options) -> Result<Self, WorkerError> {
         let kind = match options.engine {
-            EngineChoice::Auto | EngineChoice::Onnx => EngineKind::Onnx {
-                library: process::onnxruntime().ok_or(WorkerError::NoRuntime)?,
-                options: options.onnx.parse().map_err(WorkerError::Onnx)?,
-            },
+            EngineChoice::Auto | EngineChoice::Onnx => {
+                let text = match (options.engine, options.onnx.as_str()) {
+                    (EngineChoice::Auto, "") => "provider=auto",
+                    (_, text) => text,
+                };
+                EngineKind::Onnx {
+                    library: process::onnxruntime().ok_or(WorkerError::NoRuntime)?,
+                    options: text.parse().map_err(WorkerError::Onnx)?,
+                }
+            }
             EngineChoice::Torch => {
                 let torch: TorchOptions = options.torch.parse().map_err(WorkerError::Torch)?;
                 if !torch.repeatable() {
@@ -39,8 +45,12 @@ impl Engine {
             }),
         };
         let class = kind.engine_class()?;
-        if let (Some(why), false) = (kind.fallback(), options.lane_process) {
-            warn!(reason = why, "inference runs on the CPU");
+        if let (Some(reason), false) = (kind.fallback(), options.lane_process) {
+            // Where there is no GPU nobody expects one to be used.
+            match std::path::Path::new("/proc/driver/nvidia/version").exists() {
+                true => warn!(reason, "inference runs on the CPU"),
+                false => debug!(reason, "inference runs on the CPU"),
+            }
         }
         // Decoders may differ in the last bit from release to release, so theirs is part of the class.
         let class = EngineClass(format!("{class}-{}", fulltime_media::decoder_class()));

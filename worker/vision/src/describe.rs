@@ -66,7 +66,7 @@ impl Describer {
         validate::describe(describe, classes)?;
         let (people, settings) = (people(&describe.settings, classes), describe.settings.clone());
         let mut open = |manifest: &Manifest, output, sim| -> Result<Crops, E> {
-            let files = engine.files(manifest)?.iter().map(&mut file).collect::<Result<Vec<_>, _>>()?;
+            let files = engine.files(manifest)?.iter().map(&mut file).collect::<Result<Vec<_>, E>>()?;
             Ok(Crops::load(engine, &files, manifest, output, sim)?)
         };
         let (mut embedder, mut reader) = (None, None);

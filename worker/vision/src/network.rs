@@ -80,7 +80,8 @@ impl EngineKind {
     /// memory.
     fn largest_batch(&self, few: usize) -> usize {
         let gpu = match self {
-            Self::Onnx { options, .. } => options.provider != Provider::Cpu,
+            Self::Onnx { library, options } => Runtime::load(library, options)
+                .is_ok_and(|runtime| matches!(runtime.provider(), Provider::Cuda | Provider::TensorRt)),
             Self::Torch(options) => options.devices.iter().any(|device| matches!(device, Device::Cuda(_))),
             Self::Sim(options) => !options.curve.is_empty(),
         };
@@ -124,7 +125,7 @@ impl Network {
         };
         let failed = |source: BackendError| VisionError::Engine { model: manifest.name.clone(), source };
         for (at, expected) in engine.files(manifest)?.into_iter().enumerate() {
-            let found = Digest::of_bytes(files.get(at).map_or(&[], Vec::as_slice));
+            let found = Digest::of_bytes(files.get(at).map_or(&[][..], Vec::as_slice));
             if found != expected {
                 return Err(VisionError::Digest { model: manifest.name.clone(), expected, found });
             }

@@ -130,7 +130,9 @@ pub fn precision(options: &Options) {
     let mut rows = Vec::new();
     for engine in options.engines() {
         let variants: &[&str] = match engine.split(':').next() {
-            Some("torch") => &["", "channels-last", "tf32", "precision=bf16", "precision=bf16,channels-last", "precision=fp16"],
+            Some("torch") => {
+                &["", "channels-last", "tf32", "precision=bf16", "precision=bf16,channels-last", "precision=fp16"]
+            }
             Some("onnx") if engine.contains("tensorrt") => &["", "precision=fp16"],
             Some("onnx") if engine.contains("cuda") => &["", "tf32"],
             _ => &[""],
@@ -190,7 +192,10 @@ pub fn parallel(options: &Options) {
             single = if devices == 1 { fps } else { single };
             // Of micro-batches of one item each, between equal devices.
             let bubble = (devices - 1) as f64 / (batch + devices - 1) as f64;
-            rows.push((format!("model split, {devices} devices"), vec![fps, fps / single, fps / single / devices as f64, bubble]));
+            rows.push((
+                format!("model split, {devices} devices"),
+                vec![fps, fps / single, fps / single / devices as f64, bubble],
+            ));
         }
     } else {
         eprintln!("left out: a split model (a build with `--features torch`)");
@@ -199,12 +204,18 @@ pub fn parallel(options: &Options) {
         let mut single = f64::NAN;
         for replicas in 1..=options.most {
             let placed = |index: usize| match engine.contains("cuda") {
-                true => with(&engine, &format!("device={}{index}", if engine.starts_with("torch") { "cuda:" } else { "" })),
+                true => {
+                    with(&engine, &format!("device={}{index}", if engine.starts_with("torch") { "cuda:" } else { "" }))
+                }
                 false => engine.clone(),
             };
-            let fps: f64 = together(options, replicas, batch, placed).iter().map(|found| number(found, "frames_per_second")).sum();
+            let fps: f64 =
+                together(options, replicas, batch, placed).iter().map(|found| number(found, "frames_per_second")).sum();
             single = if replicas == 1 { fps } else { single };
-            rows.push((format!("{engine}, {replicas} replicas"), vec![fps, fps / single, fps / single / replicas as f64, f64::NAN]));
+            rows.push((
+                format!("{engine}, {replicas} replicas"),
+                vec![fps, fps / single, fps / single / replicas as f64, f64::NAN],
+            ));
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -61,7 +61,8 @@ pub fn unpack(key: &str, packed: &[u8], folder: &Path) -> Result<(), EngineError
         if !is_plain(name) {
             return Err(damaged(at, "a name in it is not plain"));
         }
-        let until = at.checked_add(*len).filter(|&until| until <= packed.len()).ok_or_else(|| damaged(at, "it is cut off"))?;
+        let until =
+            at.checked_add(*len).filter(|&until| until <= packed.len()).ok_or_else(|| damaged(at, "it is cut off"))?;
         let (whole, part) = (folder.join(name), folder.join(format!("{name}.part-{}", std::process::id())));
         std::fs::write(&part, &packed[at..until]).map_err(failed("write", &part))?;
         std::fs::rename(&part, &whole).map_err(failed("rename", &whole))?;

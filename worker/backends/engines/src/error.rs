@@ -37,7 +37,9 @@ impl EngineError {
     pub fn disposition(&self) -> Disposition {
         match self {
             Self::Store(error) => error.disposition(),
-            Self::Build { .. } | Self::File { .. } | Self::Damaged { .. } | Self::Name { .. } => Disposition::WorkerUnfit,
+            Self::Build { .. } | Self::File { .. } | Self::Damaged { .. } | Self::Name { .. } => {
+                Disposition::WorkerUnfit
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_key_of_an_engine_does_not_change_by_itself() {
-        let expected = "engines/GOLDEN/engine";
+        let expected = "engines/723b46509333300c97b87e38fb4a7a27b5c4b136f11c6a51c6020995c2bdb01c/engine";
         assert_eq!(example().engine(), expected);
     }
 }

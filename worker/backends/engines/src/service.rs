@@ -114,7 +114,8 @@ impl Engines {
         let claim = newest.unwrap_or(Claim { number: self.ours.unwrap_or(0), beats: 0 });
         // Into a folder of its own: what is half built must never lie where sessions look.
         let scratch = Scratch::new(folder)?;
-        let beats = Beats::start(self.store.clone(), format!("{}/{}", key.claims(), claim.number), claim.beats, self.beat);
+        let beats =
+            Beats::start(self.store.clone(), format!("{}/{}", key.claims(), claim.number), claim.beats, self.beat);
         let built = tokio::task::block_in_place(|| build(&scratch.0));
         beats.end().await;
         built.map_err(|source| EngineError::Build { key: key.engine(), source })?;
@@ -179,8 +180,11 @@ impl Scratch {
         name.push(format!(".building-{}", std::process::id()));
         let path = folder.with_file_name(name);
         let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path)
-            .map_err(|source| EngineError::File { action: "make the folder of", path: path.clone(), source })?;
+        std::fs::create_dir_all(&path).map_err(|source| EngineError::File {
+            action: "make the folder of",
+            path: path.clone(),
+            source,
+        })?;
         Ok(Self(path))
     }
 }

@@ -41,7 +41,11 @@ fn building<'a>(name: &'a str, takes: Duration, built: &'a AtomicU32) -> impl Fn
     }
 }
 
-async fn until_there(engines: &mut Engines, folder: &Path, build: &(dyn Fn(&Path) -> Outcome + Sync)) -> (Obtained, u32) {
+async fn until_there(
+    engines: &mut Engines,
+    folder: &Path,
+    build: &(dyn Fn(&Path) -> Outcome + Sync),
+) -> (Obtained, u32) {
     let mut waited = 0;
     loop {
         match engines.obtain(&key(), folder, build).await.unwrap() {
@@ -119,7 +123,8 @@ async fn a_build_that_fails_is_told_and_leaves_no_engine() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let build = |_: &Path| -> Outcome { Err("no kernel for this layer".into()) };
-    let error = Engines::new(store.clone(), "one", BEAT).obtain(&key(), &folder.path().join("a"), &build).await.unwrap_err();
+    let error =
+        Engines::new(store.clone(), "one", BEAT).obtain(&key(), &folder.path().join("a"), &build).await.unwrap_err();
     assert!(error.to_string().starts_with("build the engine `engines/"), "{error}");
     assert!(!store.exists(&key().engine()).await.unwrap());
     assert!(!folder.path().join("a").exists());

@@ -39,12 +39,8 @@ impl Bound {
             for name in outputs {
                 binding.bind_output_to_device(name, &pinned()?)?;
             }
-            let own = MemoryInfo::new(
-                AllocationDevice::CUDA,
-                runtime.device(),
-                AllocatorType::Device,
-                MemoryType::Default,
-            )?;
+            let own =
+                MemoryInfo::new(AllocationDevice::CUDA, runtime.device(), AllocatorType::Device, MemoryType::Default)?;
             let allocator = Allocator::new(session, own)?;
             let name = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
             Ok(Self { binding, input: None, name, allocator })

@@ -118,7 +118,9 @@ pub enum ProviderOptionsError {
     Batches { part: String },
     #[error("precision {precision} is TensorRT's: say `provider=tensorrt`, or `precision=fp32`")]
     Precision { precision: &'static str },
-    #[error("precision int8 needs `calibration=FILE`, the calibration table that ONNX Runtime's `quantization.write_calibration_table` has written")]
+    #[error(
+        "precision int8 needs `calibration=FILE`, the calibration table that ONNX Runtime's `quantization.write_calibration_table` has written"
+    )]
     NoCalibration,
     #[error("TensorRT needs `engines=DIR`: without a folder its engines would be built anew by every process")]
     NoFolder,
@@ -279,8 +281,7 @@ impl ProviderOptions {
         }
         if !item.is_empty() {
             let [min, opt, max] = self.batches.profiles(input, item);
-            tensorrt =
-                tensorrt.with_profile_min_shapes(min).with_profile_opt_shapes(opt).with_profile_max_shapes(max);
+            tensorrt = tensorrt.with_profile_min_shapes(min).with_profile_opt_shapes(opt).with_profile_max_shapes(max);
         }
         tensorrt
     }
@@ -314,7 +315,9 @@ mod tests {
     #[test]
     fn options_read_and_tell_their_class() {
         let read: ProviderOptions =
-            "provider=tensorrt,device=1,precision=fp16,batches=1:8:32,engines=/var/cache/trt,memory=1000".parse().unwrap();
+            "provider=tensorrt,device=1,precision=fp16,batches=1:8:32,engines=/var/cache/trt,memory=1000"
+                .parse()
+                .unwrap();
         let expected = ProviderOptions {
             provider: Provider::TensorRt,
             device: 1,

@@ -14,22 +14,29 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{NoProvider, Provider, ProviderOptions};
 
-/// A loaded ONNX Runtime. Cheap to clone; a process holds at most one.
+/// A loaded ONNX Runtime with its provider. Cheap to clone; a process holds at most one.
 #[derive(Clone)]
 pub struct Runtime(Arc<Loaded>);
 
 struct Loaded {
-    library: PathBuf,
-    version: String,
+    library: Arc<Library>,
     engine: String,
-    environment: Environment,
     options: ProviderOptions,
     provider: Provider,
     /// Why `auto` has not become CUDA.
     why_not: Option<BackendError>,
 }
 
-/// ort allows one environment a process and forgets it when it is dropped, so it is kept here for good.
+/// The library, whatever it computes with.
+struct Library {
+    path: PathBuf,
+    version: String,
+    build: String,
+    environment: Environment,
+}
+
+/// ort allows one environment a process, so it is kept here for good, whether a provider was found or not.
+static LIBRARY: Mutex<Option<Arc<Library>>> = Mutex::new(None);
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
@@ -40,35 +47,28 @@ impl Runtime {
     /// or provider has been loaded before.
     pub fn load(library: &Path, options: &ProviderOptions) -> Result<Self, BackendError> {
         let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let library = Library::load(library)?;
         if let Some(runtime) = &*slot {
-            let name = |library: &Path, options: &ProviderOptions| {
-                format!("{} with provider={}", show(library), options.provider.name())
-            };
-            if runtime.0.library != library || runtime.0.options != *options {
-                let (wanted, loaded) = (name(library, options), name(&runtime.0.library, &runtime.0.options));
-                return Err(BackendError::RuntimeTaken { wanted, loaded });
+            if runtime.0.options != *options {
+                let name = |options: &ProviderOptions| {
+                    format!("{} with provider={}", show(&library.path), options.provider.name())
+                };
+                return Err(BackendError::RuntimeTaken { wanted: name(options), loaded: name(&runtime.0.options) });
             }
             return Ok(runtime.clone());
         }
-        let failed = |source| BackendError::Runtime { library: show(library), source };
-        let version = version_of(library)?;
-        let build = build_of(library).map_err(|error| failed(error.into()))?;
-        let environment = ort::init_from(library)
-            .map_err(|error| failed(error.into()))?
-            .with_name("fulltime")
-            .build()
-            .map_err(|error| failed(error.into()))?;
-        let (provider, why_not) = options.choose(&environment, &show(library))?;
+        let Library { path, version, build, environment } = &*library;
+        let (provider, why_not) = options.choose(environment, &show(path))?;
         let engine = match provider {
             Provider::Auto | Provider::Cpu => format!("onnx-cpu-{version}-{build}-{}", instruction_set()),
             Provider::Cuda | Provider::TensorRt => {
-                let gpu = Gpu::find(options.device).map_err(|error| failed(error.into()))?.class();
+                let gpu = Gpu::find(options.device)
+                    .map_err(|error| BackendError::Runtime { library: show(path), source: error.into() })?
+                    .class();
                 format!("onnx-{}-{version}-{build}-{gpu}-{}", provider.name(), options.class(provider))
             }
         };
-        let (library, options) = (library.to_owned(), options.clone());
-        let loaded = Loaded { library, version, engine, environment, options, provider, why_not };
-        let runtime = Self(Arc::new(loaded));
+        let runtime = Self(Arc::new(Loaded { library, engine, options: options.clone(), provider, why_not }));
         *slot = Some(runtime.clone());
         Ok(runtime)
     }
@@ -84,7 +84,7 @@ impl Runtime {
     /// `major.minor.patch`.
     #[must_use]
     pub fn version(&self) -> &str {
-        &self.0.version
+        &self.0.library.version
     }
 
     /// What sessions run on.
@@ -113,18 +113,42 @@ impl Runtime {
         let provider = self.0.provider;
         self.0.options.register(builder, provider, input, item).map_err(|message| {
             let source = NoProvider::NotLoaded { provider: provider.name(), message };
-            BackendError::Runtime { library: show(&self.0.library), source: source.into() }
+            BackendError::Runtime { library: show(&self.0.library.path), source: source.into() }
         })
     }
 
     pub(crate) fn environment(&self) -> &Environment {
-        &self.0.environment
+        &self.0.library.environment
+    }
+}
+
+impl Library {
+    /// Loads it, or hands out the one that this process has loaded already.
+    fn load(path: &Path) -> Result<Arc<Self>, BackendError> {
+        let mut slot = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(library) = &*slot {
+            if library.path != path {
+                return Err(BackendError::RuntimeTaken { wanted: show(path), loaded: show(&library.path) });
+            }
+            return Ok(library.clone());
+        }
+        let failed = |source| BackendError::Runtime { library: show(path), source };
+        let version = version_of(path)?;
+        let build = build_of(path).map_err(|error| failed(error.into()))?;
+        let environment = ort::init_from(path)
+            .map_err(|error| failed(error.into()))?
+            .with_name("fulltime")
+            .build()
+            .map_err(|error| failed(error.into()))?;
+        let library = Arc::new(Self { path: path.to_owned(), version, build, environment });
+        *slot = Some(library.clone());
+        Ok(library)
     }
 }
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("library", &self.0.library).field("engine", &self.0.engine).finish()
+        f.debug_struct("Runtime").field("library", &self.0.library.path).field("engine", &self.0.engine).finish()
     }
 }
 

@@ -76,8 +76,8 @@ impl Calibration {
     /// # Errors
     /// A file that is not there or does not read; the source names line and column.
     pub fn read(path: &Path) -> Result<Self, CalibrationError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| CalibrationError::Read { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| CalibrationError::Read { path: path.to_owned(), source })?;
         toml::from_str(&text)
             .map_err(|source| CalibrationError::Parse { path: path.to_owned(), source: Box::new(source) })
     }
@@ -126,7 +126,8 @@ pub(crate) fn on_curve(curve: &[(usize, Duration)], batch: usize) -> Duration {
     if after == 0 {
         return curve[0].1;
     }
-    let (left, right) = if after == curve.len() { (curve.len().saturating_sub(2), curve.len() - 1) } else { (after - 1, after) };
+    let (left, right) =
+        if after == curve.len() { (curve.len().saturating_sub(2), curve.len() - 1) } else { (after - 1, after) };
     let steep = match curve[right].0 - curve[left].0 {
         // A single point: as much again for each of its batches.
         0 => seconds(right) / curve[right].0.max(1) as f64,
@@ -189,7 +190,9 @@ mod tests {
     fn what_is_wrong_is_said_with_its_place() {
         let error = |text: &str| {
             let error = written(text).unwrap_err();
-            std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source()).map(|e| format!("{e}\n")).collect::<String>()
+            std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
+                .map(|e| format!("{e}\n"))
+                .collect::<String>()
         };
         assert!(error("device = 3").contains("line 1"), "{}", error("device = 3"));
         assert!(error(&TEXT.replace("3:out", "3-out")).contains("`3-out-of-memory`"));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fulltime_backend::{Backend as _, Batches, BackendError, Contract, Kind, Output, Probe, Scratch, doubling, infer};
+use fulltime_backend::{
+    Backend as _, BackendError, Batches, Contract, Kind, Output, Probe, Scratch, Warm, doubling, infer,
+};
 use fulltime_backend_sim::{Fault, FaultKind, SimBackend, SimModel, SimOptions};
 
 const PROBE: Probe = Probe { low: 0.0, high: 255.0 };
@@ -71,8 +73,7 @@ fn the_out_of_memory_script_ends_at_the_knee_and_loses_no_frame() {
 
 #[test]
 fn a_device_whose_ceiling_sinks_goes_on_below_it() {
-    let warm = open(device().at_once()).warm_up(&PROBE, &[1]).unwrap();
-    let warm = fulltime_backend::Warm { sizes: vec![1, 2, 4, 8, 16], preferred: 16, ..warm };
+    let warm = Warm { sizes: vec![1, 2, 4, 8, 16], preferred: 16 };
     let mut sim = open(SimOptions { memory_bytes: Some(100 + 5 * 10), ..device().at_once() });
     let mut batches = Batches::new(&warm);
     let (mut scratch, mut output) = (Scratch::default(), Vec::new());
@@ -85,7 +86,7 @@ fn a_device_whose_ceiling_sinks_goes_on_below_it() {
 #[test]
 fn no_memory_for_a_single_frame_is_an_error_that_says_so() {
     let mut sim = open(SimOptions { memory_bytes: Some(105), ..device().at_once() });
-    let warm = fulltime_backend::Warm { sizes: vec![1, 2], preferred: 2 };
+    let warm = Warm { sizes: vec![1, 2], preferred: 2 };
     let error: BackendError =
         infer(&mut sim, &mut Batches::new(&warm), &mut Scratch::default(), &frames(4), &mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), Kind::OutOfMemory);

@@ -9,9 +9,11 @@ use crate::TorchOptions;
 #[error("this build of fulltime has no torch: run `cargo xtask setup --torch`, then build with `--features torch`")]
 pub struct NotBuilt;
 
-/// Cannot be made.
+/// Is never made.
 #[derive(Debug)]
-pub enum TorchBackend {}
+pub struct TorchBackend {
+    description: Description,
+}
 
 /// # Errors
 /// Always, with [`NotBuilt`] inside.
@@ -22,18 +24,19 @@ pub fn engine_class(_: &TorchOptions) -> Result<String, BackendError> {
 impl TorchBackend {
     /// # Errors
     /// Always, with [`NotBuilt`] inside.
-    pub fn open(_: &[&[u8]], _: Contract, options: &TorchOptions) -> Result<Self, BackendError> {
-        Err(engine_class(options).err().unwrap_or(BackendError::DeviceLost { reason: "no torch" }))
+    pub fn open(_: &[&[u8]], contract: Contract, options: &TorchOptions) -> Result<Self, BackendError> {
+        let engine = engine_class(options)?;
+        Ok(Self { description: Description { engine, contract, fixed_batch: None } })
     }
 }
 
 impl Backend for TorchBackend {
     fn describe(&self) -> &Description {
-        match *self {}
+        &self.description
     }
 
-    fn run(&mut self, _: &[f32], _: usize, _: &mut Vec<f32>) -> Result<(), BackendError> {
-        match *self {}
+    fn run(&mut self, _: &[f32], batch: usize, _: &mut Vec<f32>) -> Result<(), BackendError> {
+        Err(BackendError::Run { batch, source: NotBuilt.into() })
     }
 }
 
@@ -45,7 +48,8 @@ mod tests {
 
     #[test]
     fn opening_says_plainly_that_this_build_has_no_torch() {
-        let contract = Contract { input: None, input_item: vec![1], outputs: vec![Output { name: None, item: vec![1] }] };
+        let contract =
+            Contract { input: None, input_item: vec![1], outputs: vec![Output { name: None, item: vec![1] }] };
         let error = TorchBackend::open(&[b"model"], contract, &TorchOptions::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Runtime);
         let source = std::error::Error::source(&error).unwrap().to_string();

@@ -134,9 +134,14 @@ mod tests {
     #[test]
     fn exhausted_memory_and_lost_devices_are_told_from_the_rest() {
         let kind = |text: &str| TorchFault::new("run", text).of_run(4).kind();
-        assert_eq!(kind("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."), Kind::OutOfMemory);
         assert_eq!(
-            kind("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+            kind("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."),
+            Kind::OutOfMemory
+        );
+        assert_eq!(
+            kind(
+                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+            ),
             Kind::OutOfMemory
         );
         let lost = TorchFault::new("run", "CUDA error: an illegal memory access was encountered").of_run(1);

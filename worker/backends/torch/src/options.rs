@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn what_does_not_read_is_named() {
         let bad = ["device=tpu", "device=cuda:x", "device=cuda:0+cuda:0", "device=cpu+cuda:0", "device=cpu*0"];
-        for bad in bad.into_iter().chain(["precision=fp8", "memory=1.5", "memory=0", "micro-batch=0", "tf32=yes", "x"]) {
+        for bad in bad.into_iter().chain(["precision=fp8", "memory=1.5", "memory=0", "micro-batch=0", "tf32=yes", "x"])
+        {
             let error = format!("channels-last,{bad}").parse::<TorchOptions>().unwrap_err();
             assert!(error.to_string().contains(bad), "{error}");
         }

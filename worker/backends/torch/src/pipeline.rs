@@ -123,7 +123,9 @@ mod tests {
     use crate::schedule::{Span, Timeline, simulate};
 
     fn adding(number: u32) -> Build<u32, String> {
-        Box::new(move || Ok(Box::new(move |x| if x == 13 { Err(format!("13 at {number}")) } else { Ok(x * 10 + number) })))
+        Box::new(move || {
+            Ok(Box::new(move |x| if x == 13 { Err(format!("13 at {number}")) } else { Ok(x * 10 + number) }))
+        })
     }
 
     #[test]
@@ -184,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_real_threads_keep_the_schedule() {
-        let cost = |device: usize, micro: usize| Duration::from_millis(1000 + ((device * 7 + micro * 13) % 5) as u64 * 5);
+        let cost =
+            |device: usize, micro: usize| Duration::from_millis(1000 + ((device * 7 + micro * 13) % 5) as u64 * 5);
         for devices in [2, 3, 4] {
             for micros in [4, 8, 16] {
                 let timeline = timed(devices, micros, cost);

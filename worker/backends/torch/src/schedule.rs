@@ -42,12 +42,7 @@ impl Timeline {
 ///
 /// `cost(device, micro)` is how long one takes.
 #[must_use]
-pub fn simulate(
-    devices: usize,
-    micros: usize,
-    slots: usize,
-    cost: impl Fn(usize, usize) -> Duration,
-) -> Timeline {
+pub fn simulate(devices: usize, micros: usize, slots: usize, cost: impl Fn(usize, usize) -> Duration) -> Timeline {
     let mut start = vec![vec![Duration::ZERO; micros]; devices];
     let mut end = start.clone();
     // When it has left the device for the channel behind it.
@@ -66,12 +61,8 @@ pub fn simulate(
             gone[device][micro] = end[device][micro].max(room);
         }
     }
-    let span = |device: usize, micro: usize| Span {
-        device,
-        micro,
-        start: start[device][micro],
-        end: end[device][micro],
-    };
+    let span =
+        |device: usize, micro: usize| Span { device, micro, start: start[device][micro], end: end[device][micro] };
     let spans = (0..devices).flat_map(|device| (0..micros).map(move |micro| (device, micro)));
     Timeline { spans: spans.map(|(device, micro)| span(device, micro)).collect(), devices }
 }

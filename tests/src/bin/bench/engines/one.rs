@@ -43,10 +43,12 @@ pub fn run(one: &One) {
     let text = std::fs::read_to_string(&one.manifest).expect("read the manifest");
     let manifest: Manifest = toml::from_str(&text).expect("a model manifest");
     let folder = one.manifest.parent().unwrap_or(Path::new("."));
-    let open = || open(&one.engine, &manifest, folder).unwrap_or_else(|error| {
-        eprintln!("{}: {}", one.engine, fulltime_common::error::chain(&*error));
-        std::process::exit(1)
-    });
+    let open = || {
+        open(&one.engine, &manifest, folder).unwrap_or_else(|error| {
+            eprintln!("{}: {}", one.engine, fulltime_common::error::chain(&*error));
+            std::process::exit(1)
+        })
+    };
     let mut backends: Vec<Box<dyn Backend>> = (0..one.threads).map(|_| open()).collect();
     let contract = backends[0].describe().contract.clone();
     let engine = backends[0].describe().engine.clone();
@@ -73,8 +75,9 @@ pub fn run(one: &One) {
         }
         (times, begun.elapsed().as_secs_f64())
     };
+    let lane = &lane;
     let lanes: Vec<(Vec<f64>, f64)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = backends.iter_mut().map(|backend| scope.spawn(|| lane(backend))).collect();
+        let threads: Vec<_> = backends.iter_mut().map(|backend| scope.spawn(move || lane(backend))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a lane")).collect()
     });
     let per_second: f64 = lanes.iter().map(|(times, seconds)| (times.len() * one.batch) as f64 / seconds).sum();
@@ -112,8 +115,7 @@ fn open(engine: &str, manifest: &Manifest, folder: &Path) -> Result<Box<dyn Back
             Box::new(OnnxBackend::open(&runtime, &read(&manifest.file.path)?, contract)?)
         }
         "torch" => {
-            let files: Vec<Vec<u8>> =
-                manifest.torch.iter().map(|file| read(&file.path)).collect::<Result<_, _>>()?;
+            let files: Vec<Vec<u8>> = manifest.torch.iter().map(|file| read(&file.path)).collect::<Result<_, _>>()?;
             let stages: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
             Box::new(TorchBackend::open(&stages, contract, &options.parse()?)?)
         }

@@ -30,7 +30,8 @@ pub fn measure(stages: &[&[u8]], contract: &Contract, options: &TorchOptions) ->
     for (at, model) in stages.iter().enumerate() {
         let cost = within(device, options, || {
             let mut stage = Stage::load(model, device, options).map_err(StageError::Torch)?;
-            let laid_out = |tensor: &Tensor| if at == 0 { place(tensor, device, options) } else { moved(tensor, device) };
+            let laid_out =
+                |tensor: &Tensor| if at == 0 { place(tensor, device, options) } else { moved(tensor, device) };
             let inputs = given.iter().map(laid_out).collect::<Result<Vec<_>, _>>()?;
             let mut fastest = Duration::MAX;
             let mut answer = stage.call(clones(&inputs))?;

@@ -110,9 +110,10 @@ impl TorchBackend {
             let size = tensor.size();
             let fits = size.len() == output.item.len() + 1
                 && size[0] == batch as i64
-                && size[1..].iter().zip(&output.item).all(|(&found, &item)| {
-                    found > 0 && (item == OPEN || found == item as i64)
-                });
+                && size[1..]
+                    .iter()
+                    .zip(&output.item)
+                    .all(|(&found, &item)| found > 0 && (item == OPEN || found == item as i64));
             if !fits {
                 let open = |&side: &usize| if side == OPEN { "?".to_owned() } else { side.to_string() };
                 let sides = std::iter::once(batch.to_string()).chain(output.item.iter().map(open));

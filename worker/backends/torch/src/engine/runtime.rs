@@ -131,9 +131,9 @@ pub fn engine_class(options: &TorchOptions) -> Result<String, BackendError> {
 fn computing(device: Device) -> Result<String, BackendError> {
     match device {
         Device::Cpu => Ok(instructions().to_owned()),
-        Device::Cuda(index) => Gpu::find(index).map(|gpu| gpu.class()).map_err(|error| {
-            BackendError::Runtime { library: "libtorch".to_owned(), source: error.into() }
-        }),
+        Device::Cuda(index) => Gpu::find(index)
+            .map(|gpu| gpu.class())
+            .map_err(|error| BackendError::Runtime { library: "libtorch".to_owned(), source: error.into() }),
     }
 }
 

@@ -73,7 +73,8 @@ fn torch_and_onnx_agree_on_the_shipped_models() {
 fn a_model_over_several_devices_gives_what_it_gives_on_one() {
     let detector = &shipped()[0];
     for micro in [1, 2, 3] {
-        let split = |devices: &str| open(&detector.stages, &detector.contract, &format!("{devices},micro-batch={micro}"));
+        let split =
+            |devices: &str| open(&detector.stages, &detector.contract, &format!("{devices},micro-batch={micro}"));
         let mut single = open(&detector.stages, &detector.contract, "device=cpu").unwrap();
         // What one device gives when it is fed the same micro-batches.
         let expected: Vec<f32> = {
