@@ -223,8 +223,10 @@ pub enum Engine {
     /// The best engine that is here
     #[default]
     Auto,
-    /// ONNX Runtime on the CPU
+    /// ONNX Runtime, on the CPU or as `FULLTIME_ONNX` says
     Onnx,
+    /// libtorch, on the CPU or as `FULLTIME_TORCH` says, where the workers were built with it
+    Torch,
     /// No model at all: made-up detections, to try everything around them
     Sim,
 }
@@ -235,6 +237,7 @@ impl Engine {
         match self {
             Self::Auto => "auto",
             Self::Onnx => "onnx",
+            Self::Torch => "torch",
             Self::Sim => "sim",
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fulltime_backend_onnx::Runtime;
+use fulltime_backend_onnx::{ProviderOptions, Runtime};
 use fulltime_common::{
     Exit,
     error::{Explain as _, Failure, chain},
@@ -180,7 +180,7 @@ fn runtime() -> Check {
                        set ORT_DYLIB_PATH to its libonnxruntime.so";
     let failed = |cause: String| Check::problem(WHAT, Failure::new(Exit::Runtime, cause, FIX));
     let Some(path) = onnxruntime() else { return failed("not found".to_owned()) };
-    match Runtime::load(&path) {
+    match Runtime::load(&path, &ProviderOptions::default()) {
         Ok(runtime) => Check::ok(WHAT, format!("{}, {}", runtime.version(), path.display())),
         Err(error) => failed(chain(&error)),
     }

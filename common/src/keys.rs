@@ -79,6 +79,16 @@ pub mod store {
     pub fn index(digest: &Digest) -> String {
         format!("indexes/{digest}")
     }
+    /// An engine file that a worker has built from a model; `digest` is that of all that it was built from and for.
+    #[must_use]
+    pub fn engine(digest: &Digest) -> String {
+        format!("engines/{digest}/engine")
+    }
+    /// Folder of the claims to build it.
+    #[must_use]
+    pub fn engine_claims(digest: &Digest) -> String {
+        format!("engines/{digest}/claims")
+    }
     /// Folder of a shard result. Sharded by two characters, so that prefixes stay short on every store.
     #[must_use]
     pub fn shard(digest: &Digest) -> String {

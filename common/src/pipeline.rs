@@ -236,7 +236,7 @@ impl Pipeline {
         let Detect { model, settings } = &self.detect;
         Digest::of_json(&(
             "map",
-            model.file.sha256,
+            model.weights(),
             &model.input,
             &model.output,
             &model.classes,
@@ -258,13 +258,13 @@ impl Pipeline {
         std::iter::once(&self.detect.model).chain(described)
     }
 
-    /// Models to fetch before work: sha256 of each, once.
+    /// Files of all models, whatever engine wants them: sha256 of each, once.
     #[must_use]
     pub fn models(&self) -> Vec<Digest> {
         let mut models: Vec<Digest> = Vec::new();
-        for manifest in self.manifests() {
-            if !models.contains(&manifest.file.sha256) {
-                models.push(manifest.file.sha256);
+        for file in self.manifests().flat_map(Manifest::files) {
+            if !models.contains(&file.sha256) {
+                models.push(file.sha256);
             }
         }
         models

@@ -14,7 +14,7 @@ use fulltime_media::MediaError;
 use fulltime_observe::http::HttpError;
 use fulltime_reduce::ReduceError;
 use fulltime_tables::TableError;
-use fulltime_vision::{ScriptError, VisionError};
+use fulltime_vision::{ProviderOptionsError, ScriptError, TorchOptionsError, VisionError};
 
 use crate::{executor::TaskFailure, process::Death};
 
@@ -187,6 +187,12 @@ pub enum WorkerError {
     Engine(#[from] VisionError),
     #[error("script of the sim engine")]
     Script(#[source] ScriptError),
+    #[error("--onnx")]
+    Onnx(#[source] ProviderOptionsError),
+    #[error("--torch")]
+    Torch(#[source] TorchOptionsError),
+    #[error("--torch: with `autotune` every process gets other bits, so its results could not be proven")]
+    Unrepeatable,
     #[error("find this program")]
     Program(#[source] std::io::Error),
     #[error("start a lane process `{program}`")]
@@ -222,7 +228,7 @@ impl Explain for WorkerError {
             Self::Queue(error) => error.exit(),
             Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
-            Self::Script(_) | Self::Listen(_) => Exit::Usage,
+            Self::Script(_) | Self::Onnx(_) | Self::Torch(_) | Self::Unrepeatable | Self::Listen(_) => Exit::Usage,
             Self::Serve(_) => Exit::Internal,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
             Self::Lane { exit, .. } | Self::Unfit { exit, .. } => *exit,
@@ -240,6 +246,9 @@ impl Explain for WorkerError {
                 "install ONNX Runtime 1.24 or newer (`pip download onnxruntime` has the library in its wheel) and set \
                  ORT_DYLIB_PATH to its libonnxruntime.so"
             }
+            Self::Onnx(_) => "correct --onnx (or FULLTIME_ONNX)",
+            Self::Torch(_) => "correct --torch (or FULLTIME_TORCH)",
+            Self::Unrepeatable => "leave `autotune` to `cargo xtask bench model`",
             Self::Script(_) => "correct --sim",
             Self::Program(_) | Self::Spawn { .. } => "install fulltime-worker again",
             Self::NoLanes { .. } => "see `fulltime topology` and `fulltime doctor`, then choose other --gpus",

@@ -47,7 +47,7 @@ pub fn layout(options: &Options) -> Result<LanePlan, WorkerError> {
 
 fn choice(options: &Options) -> Choice {
     match options.gpus.as_str() {
-        "auto" if options.engine.uses_gpus() => Choice::All,
+        "auto" if options.uses_gpus() => Choice::All,
         "auto" => Choice::None,
         list => list.parse().unwrap_or(Choice::None),
     }

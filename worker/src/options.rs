@@ -59,7 +59,14 @@ pub struct Options {
     /// How logs are written: pretty or json.
     #[arg(long, env = LOG_FORMAT, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
-    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`; for tests and planning.
+    /// How ONNX Runtime computes: `provider=auto|cpu|cuda|tensorrt`, `device=N`, `precision=fp16`, ...
+    #[arg(long, env = "FULLTIME_ONNX", value_name = "OPTIONS", default_value = "")]
+    pub onnx: String,
+    /// How torch computes: `device=cpu|cuda:0+cuda:1`, `precision=fp32|fp16|bf16`, `channels-last`, ...
+    #[arg(long, env = "FULLTIME_TORCH", value_name = "OPTIONS", default_value = "")]
+    pub torch: String,
+    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`, or `@FILE` for the figures of a device;
+    /// for tests and planning.
     #[arg(long, env = "FULLTIME_SIM", value_name = "SCRIPT", hide = true)]
     pub sim: Option<String>,
     /// Infer every picture, even one that equals the one before: to measure what that saves, and to prove that it leaves no
@@ -95,26 +102,21 @@ pub enum EngineChoice {
     /// The best engine that is here.
     #[default]
     Auto,
-    /// ONNX Runtime on the CPU.
+    /// ONNX Runtime, on the CPU if `--onnx` says no other.
     Onnx,
+    /// libtorch, if this was built with it, on the CPU if `--torch` says no other.
+    Torch,
     /// No model at all: made-up detections, for tests of everything around them.
     Sim,
 }
 
 impl EngineChoice {
-    /// Whether lanes of this engine want a GPU each. No engine of this build runs on one by itself: with `--gpus all` the
-    /// sim plays one on every GPU that is there.
-    pub(crate) fn uses_gpus(self) -> bool {
-        match self {
-            Self::Auto | Self::Onnx | Self::Sim => false,
-        }
-    }
-
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Onnx => "onnx",
+            Self::Torch => "torch",
             Self::Sim => "sim",
         }
     }
@@ -126,6 +128,19 @@ impl Options {
     pub fn lane_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.lanes.unwrap_or_else(cores).get()
+    }
+
+    /// Whether lanes want a GPU each, by what the engine is told. With `--gpus all` the sim plays one on every GPU that is there.
+    pub(crate) fn uses_gpus(&self) -> bool {
+        let says = |options: &str, key: &str, values: &[&str]| {
+            let value = options.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='));
+            value.is_some_and(|value| values.iter().any(|known| value.starts_with(known)))
+        };
+        match self.engine {
+            EngineChoice::Auto | EngineChoice::Onnx => says(&self.onnx, "provider", &["auto", "cuda", "tensorrt"]),
+            EngineChoice::Torch => says(&self.torch, "device", &["cuda"]),
+            EngineChoice::Sim => false,
+        }
     }
 
     /// The given name, or `host-pid`.

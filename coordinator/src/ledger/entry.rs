@@ -46,6 +46,8 @@ pub(super) struct Entry {
     /// The latest release, and when it was made.
     release: u32,
     released_at: Now,
+    /// Since when later releases have begun and this one has not.
+    passed: Option<Now>,
     /// Last sign of life.
     since: Now,
     /// The store is being asked although the task is out.
@@ -108,6 +110,7 @@ impl Entry {
             charges,
             release: 0,
             released_at: Now::ZERO,
+            passed: None,
             since: Now::ZERO,
             asked: false,
             live: Vec::new(),
@@ -153,7 +156,7 @@ impl Entry {
     pub fn released(&mut self, least: u32, account: &JobId, now: Now) -> u32 {
         self.release = (self.release + 1).max(least);
         self.phase = Phase::Out;
-        (self.since, self.released_at) = (now, now);
+        (self.since, self.released_at, self.passed) = (now, now, None);
         self.asked = false;
         let live = Live { release: self.release, band: self.band, account: Some(account.clone()), run: None };
         self.live.push(live);
@@ -190,6 +193,16 @@ impl Entry {
                 run.since = now;
             }
             run.waits = waits;
+        }
+    }
+
+    /// For how long later releases have begun while this one has not. To be told again and again whether they have.
+    pub fn left_behind(&mut self, passed: bool, now: Now) -> Duration {
+        if passed && !self.is_running() {
+            now.saturating_sub(*self.passed.get_or_insert(now))
+        } else {
+            self.passed = None;
+            Duration::ZERO
         }
     }
 

@@ -19,9 +19,13 @@ impl Flow {
         (self.begun, self.moved) = (self.begun.max(released), now);
     }
 
-    /// Whether a task that was released then and has not begun should have: later ones have, or nothing moves at all.
-    fn misses(&self, released: Now, patience: Duration, now: Now) -> bool {
-        released < self.begun || now.saturating_sub(self.moved) >= patience
+    /// Whether later releases than this one have begun.
+    fn has_passed(&self, released: Now) -> bool {
+        released < self.begun
+    }
+
+    fn stands_still(&self, patience: Duration, now: Now) -> bool {
+        now.saturating_sub(self.moved) >= patience
     }
 }
 
@@ -62,10 +66,16 @@ impl Ledger {
     /// was: the store knows more. If it does not, the task is released again, in place of what may still be queued.
     fn ask_for_lost_work(&mut self, now: Now, actions: &mut Vec<Action>) {
         let silence = self.policy.lost_after();
-        let flow = |entry: &Entry| self.flows.get(&(entry.is_map(), entry.band)).copied().unwrap_or_default();
-        let missed = |entry: &Entry| entry.is_running() || flow(entry).misses(entry.released_at(), silence, now);
-        let silent = self.work.iter().filter(|(_, entry)| entry.silent_for(now) >= silence && missed(entry));
-        let silent: Vec<_> = silent.map(|(work, _)| work.clone()).collect();
+        let mut silent = Vec::new();
+        for (work, entry) in &mut self.work {
+            let flow = self.flows.get(&(entry.is_map(), entry.band)).copied().unwrap_or_default();
+            // Neighbours in a queue overtake each other a little; only who is left behind for long is lost.
+            let left = entry.left_behind(flow.has_passed(entry.released_at()), now) >= silence;
+            let missed = entry.is_running() || left || flow.stands_still(silence, now);
+            if missed && entry.silent_for(now) >= silence {
+                silent.push(work.clone());
+            }
+        }
         for work in silent {
             if let Some(entry) = self.work.get_mut(&work) {
                 entry.asked_again();

@@ -139,7 +139,8 @@ impl Machine {
                     Some(path) => std::fs::read(path).map_err(|source| TaskError::Cache { path: path.clone(), source }),
                     None => Ok(Vec::new()),
                 };
-                let detector = Detector::load(kind, &file(&pipeline.detect.model.file.sha256)?, &pipeline.detect)?;
+                let files = kind.files(&pipeline.detect.model)?.iter().map(file).collect::<Result<Vec<_>, _>>()?;
+                let detector = Detector::load_files(kind, &files, &pipeline.detect)?;
                 let classes = &pipeline.detect.model.classes;
                 let describer = pipeline.describe.as_ref();
                 let describer = describer.map(|describe| Describer::load(kind, describe, classes, file)).transpose()?;

@@ -65,6 +65,7 @@ impl Program {
             ["--lane-process", "--engine", options.engine.name(), "--name", &name, "--cache"].map(Into::into).into();
         arguments.push(cache.into());
         arguments.extend(["--log-format".into(), options.log_format.to_string().into()]);
+        arguments.extend(["--onnx".into(), (&options.onnx).into(), "--torch".into(), (&options.torch).into()]);
         if let Some(sim) = &options.sim {
             arguments.extend(["--sim".into(), sim.into()]);
         }
