@@ -123,7 +123,7 @@ def services():
 @suite.case
 def compose_locks_every_service():
     compose, all_of_them = services()
-    made = {"nats.env", "s3.json", "coordinator.env", "worker.env", "operator.env", "grafana.env", "tls/ca.crt",
+    made = {"nats.env", "s3.json", "coordinator.env", "worker.env", "operator.env", "grafana.env", "http.token", "tls/ca.crt",
             "tls/tls.crt", "tls/tls.key"}
     for name, it in all_of_them.items():
         assert it["read_only"] and it["cap_drop"] == ["ALL"], f"{name}: not locked"

@@ -58,6 +58,7 @@ def play(podman, images, listens):
     })
     started, said = translate(objects_of(texts(values)))
     said |= {"preStop hooks, start-up and readiness probes", "placement: selectors, tolerations, spreading"}
+    token = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "fulltime-http"}, "stringData": {"token": "of-this-run"}}
     network = podman.network()
     pods = []
     try:
@@ -68,6 +69,8 @@ def play(podman, images, listens):
             # A pod comes with what it refers to.
             mounts = [other for other in started if other["kind"] in ("ConfigMap", "PersistentVolumeClaim")
                       and other["metadata"]["name"].startswith(it["metadata"]["name"])]
+            if any("secret" in volume for volume in it["spec"]["template"]["spec"].get("volumes", [])):
+                mounts.append(token)
             file.write_text(yaml.safe_dump_all([*mounts, it]))
             alias = it["metadata"]["name"]
             podman("play", "kube", "--network", f"{network}:alias={alias}", file)

@@ -2,8 +2,8 @@
 there: the cases say so."""
 
 PROMISED = {
-    "fulltime-coordinator": {"--listen", "FULLTIME_LISTEN", "FULLTIME_REDIS"},
-    "fulltime-worker": {"--listen", "FULLTIME_LISTEN", "--pin", "--gpus", "FULLTIME_REDIS"},
+    "fulltime-coordinator": {"--listen", "--api-token-file", "FULLTIME_LISTEN", "FULLTIME_REDIS"},
+    "fulltime-worker": {"--listen", "--api-token-file", "FULLTIME_LISTEN", "--pin", "--gpus", "FULLTIME_REDIS"},
 }
 
 # The metrics that dashboard, alerts and autoscalers use.
