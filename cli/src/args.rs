@@ -65,6 +65,9 @@ pub enum Command {
     /// Follows a job until it is over; the exit code is the job's.
     #[command(after_help = EXIT_CODES)]
     Watch(WatchArgs),
+    /// Looks at a job or a worker for a while: what each operation takes, and a trace for Perfetto.
+    #[command(after_help = EXIT_CODES)]
+    Profile(ProfileArgs),
     /// Pauses a job: what runs may end, nothing more is begun until it is resumed.
     Pause(ControlArgs),
     /// Goes on with a paused job, with fresh patience for stores, network and workers.
@@ -94,8 +97,15 @@ pub enum Command {
     /// Follows objects through public detections (`MOTChallenge` text) and writes them with identities.
     #[command(after_help = EXIT_CODES)]
     Track(TrackArgs),
+    /// Shows this machine as lanes see it (NUMA nodes, processors, GPUs) and which lanes a worker would run on it, and why.
+    Topology(TopologyArgs),
+    /// Looks for everything that a run needs; the exit code is the one that a run would end with.
+    #[command(after_help = EXIT_CODES)]
+    Doctor(DoctorArgs),
     /// Prints the JSON schema of a file that fulltime reads.
     Schema { file: SchemaOf },
+    /// Prints completions for a shell: `fulltime completions bash > /etc/bash_completion.d/fulltime`.
+    Completions { shell: clap_complete::Shell },
 }
 
 impl Command {
@@ -107,6 +117,7 @@ impl Command {
             Self::Submit(a) => a.json,
             Self::Status(a) => a.json,
             Self::Watch(a) => a.output.json,
+            Self::Profile(a) => a.json,
             Self::Pause(a) | Self::Resume(a) | Self::Cancel(a) | Self::Retry(a) => a.json,
             Self::Priority(a) => a.control.json,
             Self::Rebuild(a) => a.json,
@@ -116,7 +127,9 @@ impl Command {
             Self::Eval(a) => a.json,
             Self::Export(a) => a.json,
             Self::Track(a) => a.json,
-            Self::Schema { .. } => false,
+            Self::Topology(a) => a.json,
+            Self::Doctor(a) => a.json,
+            Self::Schema { .. } | Self::Completions { .. } => false,
         }
     }
 }
@@ -210,8 +223,10 @@ pub enum Engine {
     /// The best engine that is here
     #[default]
     Auto,
-    /// ONNX Runtime on the CPU
+    /// ONNX Runtime, on the CPU or as `FULLTIME_ONNX` says
     Onnx,
+    /// libtorch, on the CPU or as `FULLTIME_TORCH` says, where the workers were built with it
+    Torch,
     /// No model at all: made-up detections, to try everything around them
     Sim,
 }
@@ -222,6 +237,7 @@ impl Engine {
         match self {
             Self::Auto => "auto",
             Self::Onnx => "onnx",
+            Self::Torch => "torch",
             Self::Sim => "sim",
         }
     }
@@ -253,8 +269,52 @@ pub struct SubmitArgs {
 pub struct StatusArgs {
     /// One job; without it, all of them
     pub job: Option<String>,
+    /// Shows it again every second until Ctrl-C; with --json one object a line
+    #[arg(long, short)]
+    pub watch: bool,
     #[command(flatten)]
     pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// As a worker would be started.
+#[derive(Debug, Clone, Args)]
+pub struct LaneArgs {
+    /// Lanes to plan [default: one a GPU, or one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub lanes: Option<u16>,
+    /// all, none, or a list of numbers, uuids (of MIG devices, too) and PCI addresses
+    #[arg(long, value_name = "LIST", env = "FULLTIME_GPUS", default_value = "all")]
+    pub gpus: String,
+    /// GPUs that one lane splits a model over
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub gpus_a_lane: u16,
+    /// Folder with `sys` and `proc` of a machine that was recorded elsewhere
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TopologyArgs {
+    #[command(flatten)]
+    pub lanes: LaneArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Folders or URLs that will be written to: outputs, stores, states
+    #[arg(long, value_name = "URL")]
+    pub store: Vec<String>,
+    /// A cluster's NATS server, instead of looking for one to start
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    #[command(flatten)]
+    pub lanes: LaneArgs,
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
@@ -267,6 +327,24 @@ pub struct WatchArgs {
     pub bus: BusArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProfileArgs {
+    /// A job or a worker
+    #[arg(value_name = "JOB|WORKER")]
+    pub target: String,
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// File that gets a trace of the lanes for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    #[command(flatten)]
+    pub bus: BusArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -50,10 +50,17 @@ pub async fn submit(bus: &dyn Bus, job: &str, patience: Duration) -> Result<(), 
 /// Trouble on the bus, or a coordinator that does not know the job.
 pub async fn follow(bus: &dyn Bus, job: &str, screen: &Screen) -> Result<JobStatus, Failure> {
     let mut follower = Follower::new(screen.clone());
+    let mut told = false;
     let request = Request::Status { job: Some(job.to_owned()) };
     loop {
         let status = match ask(bus, &request, SILENCE).await? {
-            Reply::Status { jobs, .. } => jobs.into_iter().find(|status| status.job == job),
+            Reply::Status { jobs, leader, .. } => {
+                if let Some(dashboard) = leader.dashboard.filter(|_| !told) {
+                    screen.say(&format!("dashboard {dashboard}"));
+                    told = true;
+                }
+                jobs.into_iter().find(|status| status.job == job)
+            }
             Reply::Refused { cause } => return Err(unknown(cause)),
             Reply::Accepted => None,
         };

@@ -38,6 +38,8 @@ pub enum JobError {
     BadHours(f64),
     #[error("`tenant` is empty")]
     NoTenant,
+    #[error("`cost` has a figure of {0}")]
+    BadCost(f64),
     #[error("`webhook` is `{0}`")]
     BadWebhook(String),
     #[error("the job file names a template and a table")]
@@ -62,6 +64,7 @@ impl Explain for JobError {
             | Self::BadHours(_)
             | Self::NoTenant
             | Self::BadWebhook(_)
+            | Self::BadCost(_)
             | Self::TemplateAndTable
             | Self::NoSuchJob { .. } => Exit::Usage,
             Self::NoArchive { .. } => Exit::Archive,
@@ -85,6 +88,7 @@ impl Explain for JobError {
             }
             Self::BadHours(_) => "give a number above 0 and at most 1000000000, or leave it out for no limit",
             Self::NoTenant => "name the tenant whose account the job runs on, or leave it out",
+            Self::BadCost(_) => "give prices and watts as numbers of 0 or more",
             Self::BadWebhook(_) => "give a whole URL that begins with http:// or https://",
             Self::TemplateAndTable => "keep one of them under [matches]",
             Self::NoSuchJob { .. } => "look below jobs/ there for the ids of its jobs",
@@ -201,6 +205,7 @@ impl Draft {
                 max_gpu_hours: None,
                 window: None,
                 webhook: None,
+                cost: None,
                 matches: fulltime_common::spec::MatchRule { template: args.template.clone(), ..Default::default() },
                 squads: None,
                 pitch: None,
@@ -250,6 +255,8 @@ impl Draft {
             max_gpu_hours: spec.max_gpu_hours,
             window: spec.window,
             webhook: spec.webhook.clone(),
+            cost: spec.cost.clone(),
+            trace: Some(new_trace()),
             pipeline,
             submitted_at,
         })
@@ -265,7 +272,16 @@ fn fault(spec: &JobSpec) -> Option<JobError> {
         url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
     };
     let webhook = spec.webhook.clone().filter(|text| !is_web(text)).map(JobError::BadWebhook);
-    hours.or(tenant).or(webhook)
+    let figures = spec.cost.iter().flat_map(|cost| [cost.lane_hour, cost.lane_watts]).flatten();
+    let cost = figures.into_iter().find(|figure| !(0.0..=1e9).contains(figure)).map(JobError::BadCost);
+    hours.or(tenant).or(webhook).or(cost)
+}
+
+/// W3C `traceparent` of a new trace: everything that is done for the job can be found by it.
+fn new_trace() -> String {
+    // All zeros are forbidden.
+    let (high, low, span) = (fastrand::u64(1..), fastrand::u64(..), fastrand::u64(1..));
+    format!("00-{high:016x}{low:016x}-{span:016x}-01")
 }
 
 /// A relative folder in a job file starts at the file; URLs and absolute paths stay.

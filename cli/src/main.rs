@@ -1,11 +1,12 @@
 //! The `fulltime` command: runs jobs all in one (`run`), hands them to a coordinator (`submit`), looks after them (`status`,
-//! `watch`, `pause`, `cancel`, …) and shows what they made (`results`).
+//! `watch`, `pause`, `cancel`, …), shows what they made (`results`) and what it can run on (`topology`, `doctor`).
 //!
 //! Data goes to standard output, everything else to standard error. Exit codes, flags and the JSON of `--json` are a
 //! contract with scripts; see `args` for the words and `common::error::Exit` for the codes.
 
 mod args;
 mod broker;
+mod doctor;
 mod document;
 mod end;
 mod evaluate;
@@ -15,6 +16,7 @@ mod given;
 mod job;
 mod parts;
 mod pipeline;
+mod profile;
 mod remote;
 mod results;
 mod run;
@@ -22,6 +24,7 @@ mod screen;
 mod sources;
 mod text;
 mod tidy;
+mod topology;
 mod track;
 
 use std::process::ExitCode;
@@ -72,6 +75,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Submit(args) => remote::submit(args).await,
         Command::Status(args) => remote::status(args).await,
         Command::Watch(args) => remote::watch(args).await,
+        Command::Profile(args) => profile::profile(args).await,
         Command::Pause(args) => remote::pause(args).await,
         Command::Resume(args) => remote::resume(args).await,
         Command::Cancel(args) => remote::cancel(args).await,
@@ -84,8 +88,15 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Eval(args) => evaluate::eval(args).await,
         Command::Export(args) => export::export(args).await,
         Command::Track(args) => track::track(&args),
+        Command::Topology(args) => topology::topology(&args),
+        Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Schema { file } => {
             println!("{}", schema(file));
+            Ok(Exit::Ok)
+        }
+        Command::Completions { shell } => {
+            use clap::CommandFactory as _;
+            clap_complete::generate(shell, &mut Cli::command(), "fulltime", &mut std::io::stdout());
             Ok(Exit::Ok)
         }
     }

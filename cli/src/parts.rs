@@ -88,6 +88,8 @@ impl Part {
         let log = log.and_then(|log| Ok((log.try_clone()?, log))).map_err(|error| self.unstartable(&error))?;
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
+        // Meant for whoever starts one daemon; here are several.
+        command.env_remove("FULLTIME_LISTEN");
         command.stdin(Stdio::null()).stdout(log.0).stderr(log.1);
         of_its_own_group(end_with_parent(&mut command));
         Command::from(command).kill_on_drop(true).spawn().map_err(|error| self.unstartable(&error))

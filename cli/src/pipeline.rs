@@ -8,7 +8,7 @@ use fulltime_common::{
     Digest,
     error::{Exit, Explain},
     keys,
-    pipeline::{Describe, Detect, Manifest, Pipeline, PipelineFile},
+    pipeline::{Describe, Detect, Manifest, ModelFile, Pipeline, PipelineFile},
     store::{Store, StoreError},
 };
 
@@ -20,8 +20,17 @@ mod check;
 #[derive(Debug)]
 pub struct Loaded {
     pub pipeline: Pipeline,
-    /// Of every model of the pipeline, in the order of its manifests.
-    pub weights: Vec<Bytes>,
+    /// Every file of every model of the pipeline, in the order of its manifests.
+    pub weights: Vec<Weights>,
+}
+
+/// A model's file, checked.
+#[derive(Debug)]
+pub struct Weights {
+    /// Name of the model.
+    pub model: String,
+    pub sha256: Digest,
+    pub bytes: Bytes,
 }
 
 /// Why a pipeline cannot be used.
@@ -81,7 +90,7 @@ pub fn load(path: &Path) -> Result<Loaded, PipelineError> {
     if let Some(fault) = check::settings(&file, &detector.manifest) {
         return Err(setting(&document, fault));
     }
-    let mut weights = vec![detector.weights()?];
+    let mut weights = detector.weights()?;
     let describe = match file.describe {
         None => None,
         Some(described) => {
@@ -93,7 +102,7 @@ pub fn load(path: &Path) -> Result<Loaded, PipelineError> {
                 Some(path) => {
                     let model = Model::read(&document, &path)?;
                     model.check(check)?;
-                    weights.push(model.weights()?);
+                    weights.extend(model.weights()?);
                     Ok(Some(model.manifest()))
                 }
             };
@@ -140,31 +149,37 @@ impl Model {
         })
     }
 
-    fn weights(&self) -> Result<Bytes, PipelineError> {
-        weights(&self.document, &self.manifest)
+    fn weights(&self) -> Result<Vec<Weights>, PipelineError> {
+        self.manifest.files().map(|file| weights(&self.document, &self.manifest, file)).collect()
     }
 
-    /// With only the name of the file: where it lay on this machine is nobody's business.
+    /// With only the names of the files: where they lay on this machine is nobody's business.
     fn manifest(mut self) -> Manifest {
-        let file = &mut self.manifest.file;
-        file.path = file.path.file_name().map(PathBuf::from).unwrap_or_default();
+        for file in std::iter::once(&mut self.manifest.file).chain(&mut self.manifest.torch) {
+            file.path = file.path.file_name().map(PathBuf::from).unwrap_or_default();
+        }
         self.manifest
     }
 }
 
-fn weights(document: &Document, manifest: &Manifest) -> Result<Bytes, PipelineError> {
-    let file = document.folder().join(&manifest.file.path);
+fn weights(document: &Document, manifest: &Manifest, named: &ModelFile) -> Result<Weights, PipelineError> {
+    let file = document.folder().join(&named.path);
+    // Entries of a list have no keys of their own.
+    let place = |key: &str, value: &str| match named == &manifest.file {
+        true => document.place(&["file", key]),
+        false => document.place_of_text(value),
+    };
     let read = std::fs::read(&file).map_err(|source| PipelineError::Weights {
-        place: document.place(&["file", "path"]),
+        place: place("path", &named.path.display().to_string()),
         file: file.clone(),
         source,
     })?;
-    let (expected, found) = (manifest.file.sha256, Digest::of_bytes(&read));
+    let (expected, found) = (named.sha256, Digest::of_bytes(&read));
     if expected != found {
-        let place = document.place(&["file", "sha256"]);
+        let place = place("sha256", &expected.to_string());
         return Err(PipelineError::OtherWeights { place, file, expected, found });
     }
-    Ok(read.into())
+    Ok(Weights { model: manifest.name.clone(), sha256: found, bytes: read.into() })
 }
 
 /// Puts weights and pipeline into the store, where they are not there yet. Says so before a long upload.
@@ -173,12 +188,12 @@ fn weights(document: &Document, manifest: &Manifest) -> Result<Bytes, PipelineEr
 /// Whatever the store says.
 pub async fn upload(loaded: &Loaded, store: &Store, say: impl Fn(String)) -> Result<Digest, StoreError> {
     let Loaded { pipeline, weights } = loaded;
-    for (model, weights) in pipeline.manifests().zip(weights) {
-        let key = keys::store::model(&model.file.sha256);
-        let size = weights.len() as u64;
+    for Weights { model, sha256, bytes } in weights {
+        let key = keys::store::model(sha256);
+        let size = bytes.len() as u64;
         if store.head(&key).await?.is_none_or(|there| there.size != size) {
-            say(format!("uploading model `{}` ({})", model.name, crate::text::bytes(size)));
-            store.put_once(&key, weights.clone()).await?;
+            say(format!("uploading model `{model}` ({})", crate::text::bytes(size)));
+            store.put_once(&key, bytes.clone()).await?;
         }
     }
     let digest = pipeline.digest();
@@ -241,6 +256,20 @@ mod tests {
             text.contains(&sha256.to_string()) && text.contains(&Digest::of_bytes(b"weights").to_string()),
             "{text}"
         );
+    }
+
+    #[test]
+    fn torchscript_beside_the_model_is_uploaded_and_part_of_its_identity() {
+        let sha256 = Digest::of_bytes(b"weights");
+        let plain = manifest(&sha256);
+        let both = plain.replace("[input]", &format!("[[torch]]\npath = \"w.onnx\"\nsha256 = \"{sha256}\"\n[input]"));
+        let (plain, both) = (load_with(PIPELINE, &plain).unwrap(), load_with(PIPELINE, &both).unwrap());
+        assert_eq!((plain.weights.len(), both.weights.len()), (1, 2));
+        assert_ne!(plain.pipeline.map_digest(), both.pipeline.map_digest());
+        let other = manifest(&sha256)
+            .replace("[input]", &format!("[[torch]]\npath = \"gone.pt\"\nsha256 = \"{sha256}\"\n[input]"));
+        let (exit, text) = complaint(PIPELINE, &other);
+        assert!(exit == Exit::Model && text.contains("gone.pt"), "{text}");
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Commands that talk to a coordinator somewhere: `submit`, `status`, `watch`, and what people decide about jobs.
 
-use std::time::Duration;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use fulltime_common::{
     Exit,
     error::Failure,
     queue::JetStream,
-    wire::{Hello, JobState, JobStatus, Reply, Request},
+    wire::{Hello, JobState, JobStatus, LanePlace, Leader, Reply, Request},
 };
+use fulltime_observe::{Sample, anomaly::Finding};
 
 use crate::{
     args::{ControlArgs, PriorityArgs, RebuildArgs, StatusArgs, SubmitArgs, WatchArgs},
@@ -18,6 +22,8 @@ use crate::{
     text,
 };
 
+/// Between two looks of `status --watch`.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long nobody may answer: one coordinator may be taking over from another.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
@@ -47,22 +53,46 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
 /// Trouble on the bus, or an unknown job.
 pub async fn status(args: StatusArgs) -> Result<Exit, Failure> {
     let bus = JetStream::connect(&args.bus.nats).await?;
-    let (jobs, workers) = match follow::ask(&bus, &Request::Status { job: args.job.clone() }, TAKE_OVER).await? {
-        Reply::Status { jobs, workers } => (jobs, workers),
-        Reply::Refused { cause } => return Err(follow::unknown(cause)),
-        Reply::Accepted => (vec![], vec![]),
-    };
-    if args.json {
-        println!("{}", serde_json::json!({ "jobs": jobs, "workers": workers }));
+    if !args.watch {
+        print!("{}", look(&bus, &args).await?);
         return Ok(Exit::Ok);
     }
-    match (&args.job, jobs.as_slice()) {
-        (Some(_), [job]) => print!("{}", details(job)),
-        (_, []) => println!("no jobs"),
-        (_, jobs) => print!("{}", overview(jobs)),
+    let mut ticks = tokio::time::interval(AGAIN);
+    loop {
+        ticks.tick().await;
+        let text = look(&bus, &args).await?;
+        // From the top of a cleared screen; a file gets one after the other.
+        let fresh = if std::io::stdout().is_terminal() && !args.json { "\x1b[H\x1b[2J" } else { "" };
+        let mut out = std::io::stdout().lock();
+        if write!(out, "{fresh}{text}").and_then(|()| out.flush()).is_err() {
+            // Whoever read it is gone.
+            return Ok(Exit::Ok);
+        }
     }
-    print!("\n{}", crew(&workers));
-    Ok(Exit::Ok)
+}
+
+/// The state of affairs as text.
+async fn look(bus: &JetStream, args: &StatusArgs) -> Result<String, Failure> {
+    let (jobs, workers, findings, leader) =
+        match follow::ask(bus, &Request::Status { job: args.job.clone() }, TAKE_OVER).await? {
+            Reply::Status { jobs, workers, findings, leader } => (jobs, workers, findings, leader),
+            Reply::Refused { cause } => return Err(follow::unknown(cause)),
+            Reply::Accepted => (vec![], vec![], vec![], Leader::default()),
+        };
+    if args.json {
+        let status = serde_json::json!({ "jobs": jobs, "workers": workers, "findings": findings, "leader": leader });
+        return Ok(format!("{status}\n"));
+    }
+    let mut text = match (&args.job, jobs.as_slice()) {
+        (Some(_), [job]) => details(job),
+        (_, []) => "no jobs\n".to_owned(),
+        (_, jobs) => overview(jobs),
+    };
+    text.push_str(&format!("\n{}{}", crew(&workers), troubles(&findings)));
+    if let Some(dashboard) = leader.dashboard {
+        text.push_str(&format!("\ndashboard {dashboard}\n"));
+    }
+    Ok(text)
 }
 
 /// `fulltime watch`.
@@ -198,10 +228,29 @@ fn details(status: &JobStatus) -> String {
     if let Some(manifest) = &status.manifest {
         out.push_str(&format!("  manifest: {}\n", text::place(manifest)));
     }
+    if !status.failed_attempts.is_empty() {
+        let failed = status.failed_attempts.iter().map(|(what, count)| format!("{} {what}", text::count(*count)));
+        out.push_str(&format!("  failed attempts: {}\n", failed.collect::<Vec<_>>().join(", ")));
+    }
     for problem in &status.problems {
         out.push_str(&format!("  ! {problem}\n"));
     }
     out
+}
+
+/// Frames a second of all its lanes.
+fn speed(sample: &Sample) -> f64 {
+    sample.lanes.iter().map(|lane| lane.frames as f64 / lane.seconds.max(1e-3)).sum()
+}
+
+/// What is wrong with workers, with what to do about it.
+fn troubles(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let since = text::duration(finding.for_seconds);
+        let (subject, title) = (finding.subject(), finding.kind.title());
+        format!("\n! {subject}: {title} (for {since})\n    {}\n    fix: {}\n", finding.evidence, finding.action)
+    };
+    findings.iter().map(line).collect()
 }
 
 /// The workers, a line each.
@@ -209,7 +258,7 @@ fn crew(workers: &[Hello]) -> String {
     if workers.is_empty() {
         return "no workers\n".to_owned();
     }
-    let columns = ["worker", "host", "pid", "lanes", "busy", "frames", "engine"];
+    let columns = ["worker", "host", "pid", "lanes", "busy", "frames/s", "frames", "cpu", "memory", "engine"];
     let row = |w: &Hello| {
         let busy = w.lanes.iter().filter(|lane| lane.task.is_some()).count();
         let frames = w.lanes.iter().map(|lane| lane.frames_total).sum();
@@ -220,11 +269,40 @@ fn crew(workers: &[Hello]) -> String {
             w.pid.to_string(),
             w.lanes.len().to_string(),
             busy.to_string(),
+            w.sample.as_ref().map(|sample| text::rate(speed(sample))).unwrap_or_default(),
             text::count(frames),
+            w.sample.as_ref().map(|s| format!("{:.1}/{}", s.cpu / s.seconds.max(1e-3), s.cores)).unwrap_or_default(),
+            w.sample.as_ref().map(|s| format!("{} MB", s.memory >> 20)).unwrap_or_default(),
             w.engine.to_string(),
         ]
     };
-    text::table(&columns.map(str::to_owned), &workers.iter().map(row).collect::<Vec<_>>())
+    let mut out = text::table(&columns.map(str::to_owned), &workers.iter().map(row).collect::<Vec<_>>());
+    let lanes: Vec<_> = workers.iter().flat_map(lanes).collect();
+    if !lanes.is_empty() {
+        let columns = ["worker", "lane", "gpu", "node", "processors", "health"];
+        out.push_str(&format!("\n{}", text::table(&columns.map(str::to_owned), &lanes)));
+    }
+    out
+}
+
+/// The lanes of a worker that are somewhere, a line each: on a GPU, bound to a node, or not well.
+fn lanes(worker: &Hello) -> Vec<Vec<String>> {
+    let somewhere = |place: &LanePlace| place.pinned || !place.gpu.is_empty() || !place.works;
+    if !worker.places.iter().any(somewhere) {
+        return Vec::new();
+    }
+    let row = |(lane, place): (usize, &LanePlace)| {
+        let bound = if place.pinned { "" } else { " (not bound)" };
+        vec![
+            worker.worker.clone(),
+            lane.to_string(),
+            place.gpu.clone(),
+            place.node.map(|node| node.to_string()).unwrap_or_default(),
+            format!("{}{bound}", place.cores),
+            if place.works { place.health.clone() } else { format!("stopped, {}", place.health) },
+        ]
+    };
+    worker.places.iter().enumerate().map(row).collect()
 }
 
 #[cfg(test)]
@@ -263,8 +341,24 @@ mod tests {
             lanes: vec![Default::default()],
             waiting: vec![],
             draining: true,
+            places: vec![],
+            sample: None,
         };
-        assert!(crew(&[hello]).contains("w (draining)"));
+        assert!(crew(std::slice::from_ref(&hello)).contains("w (draining)"));
+        assert!(!crew(std::slice::from_ref(&hello)).contains("health"), "no news of lanes that are nowhere");
+        let place = |gpu: &str, works| LanePlace {
+            gpu: gpu.into(),
+            node: Some(1),
+            cores: "8-15".into(),
+            pinned: works,
+            health: if works { "well".into() } else { "sick: Xid 79".into() },
+            works,
+        };
+        let text = crew(&[Hello { places: vec![place("0 H100", true), place("1 H100", false)], ..hello }]);
+        let lines: Vec<_> =
+            text.lines().skip(3).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "w 0 0 H100 1 8-15 well");
+        assert_eq!(lines[2], "w 1 1 H100 1 8-15 (not bound) stopped, sick: Xid 79");
         assert_eq!(crew(&[]), "no workers\n");
     }
 }

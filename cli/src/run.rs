@@ -129,7 +129,10 @@ impl Tools {
             coordinator: ours("fulltime-coordinator")?,
             worker: ours("fulltime-worker")?,
             nats_server: process::nats_server().ok_or(BrokerError::Missing)?,
-            onnxruntime: if engine == Engine::Sim { None } else { Some(onnxruntime()?) },
+            onnxruntime: match engine {
+                Engine::Auto | Engine::Onnx => Some(onnxruntime()?),
+                Engine::Torch | Engine::Sim => None,
+            },
         })
     }
 }

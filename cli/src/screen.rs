@@ -256,6 +256,8 @@ pub mod tests {
             stage_seconds: vec![("infer".into(), 1.5)],
             manifest: None,
             failure: None,
+            timeline: vec![],
+            failed_attempts: vec![],
         }
     }
 

@@ -79,6 +79,16 @@ pub mod store {
     pub fn index(digest: &Digest) -> String {
         format!("indexes/{digest}")
     }
+    /// An engine file that a worker has built from a model; `digest` is that of all that it was built from and for.
+    #[must_use]
+    pub fn engine(digest: &Digest) -> String {
+        format!("engines/{digest}/engine")
+    }
+    /// Folder of the claims to build it.
+    #[must_use]
+    pub fn engine_claims(digest: &Digest) -> String {
+        format!("engines/{digest}/claims")
+    }
     /// Folder of a shard result. Sharded by two characters, so that prefixes stay short on every store.
     #[must_use]
     pub fn shard(digest: &Digest) -> String {
@@ -262,6 +272,11 @@ pub mod job {
     #[must_use]
     pub fn summary(job: &str, generation: u32, id: &MatchId) -> String {
         format!("{}/{}.json", summaries(job, generation), id.slug())
+    }
+    /// Figures of how lanes did, put by each worker under names of its own.
+    #[must_use]
+    pub fn metrics(job: &str, generation: u32, name: &str) -> String {
+        format!("jobs/{job}/g{generation}/metrics/{name}.parquet")
     }
     #[must_use]
     pub fn report(job: &str, generation: u32) -> String {

@@ -146,6 +146,10 @@ pub struct Preview {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Track {
+    /// Detections below this score are kept in the tables, but not followed.
+    pub least_score: f32,
+    /// Of detections of one class that overlap by more (IoU, 0 to 1) only the strongest is followed.
+    pub overlap: f32,
     /// Detections from this score on may start a track.
     pub start_score: f32,
     /// Detections from this score on take part in the first association; weaker ones in the second.
@@ -173,6 +177,8 @@ impl Default for Preview {
 impl Default for Track {
     fn default() -> Self {
         Self {
+            least_score: 0.0,
+            overlap: 1.0,
             start_score: 0.5,
             high_score: 0.4,
             match_iou: 0.23,
@@ -230,7 +236,7 @@ impl Pipeline {
         let Detect { model, settings } = &self.detect;
         Digest::of_json(&(
             "map",
-            model.file.sha256,
+            model.weights(),
             &model.input,
             &model.output,
             &model.classes,
@@ -252,13 +258,13 @@ impl Pipeline {
         std::iter::once(&self.detect.model).chain(described)
     }
 
-    /// Models to fetch before work: sha256 of each, once.
+    /// Files of all models, whatever engine wants them: sha256 of each, once.
     #[must_use]
     pub fn models(&self) -> Vec<Digest> {
         let mut models: Vec<Digest> = Vec::new();
-        for manifest in self.manifests() {
-            if !models.contains(&manifest.file.sha256) {
-                models.push(manifest.file.sha256);
+        for file in self.manifests().flat_map(Manifest::files) {
+            if !models.contains(&file.sha256) {
+                models.push(file.sha256);
             }
         }
         models

@@ -119,6 +119,11 @@ pub trait Bus: fmt::Debug + Send + Sync {
     /// nevertheless: read the register.
     fn claim<'a>(&'a self, expected: Option<u64>, value: &'a [u8]) -> BoxFuture<'a, Result<Option<u64>, QueueError>>;
 
+    /// Whether the broker is there, as far as anybody knows.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>>;
     fn hellos(&self) -> BoxFuture<'_, Result<BoxStream<'static, Hello>, QueueError>>;
 

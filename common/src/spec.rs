@@ -44,6 +44,9 @@ pub struct JobSpec {
     /// `http` or `https` URL that gets a POST with a small JSON object when the job is over or has paused by itself.
     #[serde(default)]
     pub webhook: Option<String>,
+    /// What a lane costs and draws, for the report. Nothing is made up where it is not given.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     #[serde(default)]
     pub matches: MatchRule,
     /// Squads file, relative to the job file: numbers, names and roles of players, by match.
@@ -53,6 +56,21 @@ pub struct JobSpec {
     /// in metres, speeds and distances.
     #[serde(default)]
     pub pitch: Option<PathBuf>,
+}
+
+/// What work costs, for the report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Price of one hour of a lane.
+    #[serde(default)]
+    pub lane_hour: Option<f64>,
+    /// Currency of the price, as it is to be shown: `EUR`.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// Watts that a lane draws at work, with its share of the machine. Without it, what GPUs report is used, if they do.
+    #[serde(default)]
+    pub lane_watts: Option<f64>,
 }
 
 /// How files become matches. Without it every video file is a match of its own, named by its path.
@@ -235,6 +253,11 @@ pub struct Job {
     pub window: Option<RunWindow>,
     #[serde(default)]
     pub webhook: Option<String>,
+    #[serde(default)]
+    pub cost: Option<Cost>,
+    /// W3C `traceparent` of the submission.
+    #[serde(default)]
+    pub trace: Option<String>,
     /// The pipeline object below the store.
     pub pipeline: crate::Digest,
     /// RFC 3339, for people.

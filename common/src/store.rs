@@ -1,6 +1,11 @@
 //! Object storage: opening a URL, putting an object once, and errors that say what an operator can do.
 
-use std::{fmt, path::Path as FsPath, sync::Arc};
+use std::{
+    fmt,
+    path::Path as FsPath,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use object_store::{
@@ -20,6 +25,19 @@ use remote::Role;
 /// Told after every object or range that was read (its bytes) or written (0).
 type Observer = Arc<dyn Fn(u64) + Send + Sync>;
 
+/// One call of a store, when it is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub took: Duration,
+    /// Bytes that were read or written.
+    pub read: u64,
+    pub written: u64,
+    pub failed: bool,
+}
+
+/// Told after every call that reads or writes an object or looks for it.
+type Timer = Arc<dyn Fn(Call) + Send + Sync>;
+
 /// A place below a URL. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -28,6 +46,7 @@ pub struct Store {
     /// Where `inner` keeps its files, if it is a plain folder.
     files: Option<Arc<FsPath>>,
     observer: Option<Observer>,
+    timer: Option<Timer>,
 }
 
 impl fmt::Debug for Store {
@@ -136,7 +155,7 @@ impl Store {
         let url = resolve_url(url)?;
         let settings = options.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let inner = remote::open(&url, settings).map_err(|source| StoreError::Open { url: url.to_string(), source })?;
-        Ok(Self { url, inner, files: None, observer: None })
+        Ok(Self { url, inner, files: None, observer: None, timer: None })
     }
 
     /// Opens a place for writing. A folder is created.
@@ -161,13 +180,13 @@ impl Store {
             }
             None => remote::open(&url, remote::environment(role)).map_err(open)?,
         };
-        Ok(Self { url, inner, files: folder.map(Into::into), observer: None })
+        Ok(Self { url, inner, files: folder.map(Into::into), observer: None, timer: None })
     }
 
     /// A store over any implementation: counting, failing or in-memory ones in tests.
     #[must_use]
     pub fn over(url: Url, inner: Arc<dyn ObjectStore>) -> Self {
-        Self { url, inner, files: None, observer: None }
+        Self { url, inner, files: None, observer: None, timer: None }
     }
 
     /// The same place, telling `observer` after every object or range that was read (its bytes) or written (0): leases
@@ -175,6 +194,21 @@ impl Store {
     #[must_use]
     pub fn observed(&self, observer: impl Fn(u64) + Send + Sync + 'static) -> Self {
         Self { observer: Some(Arc::new(observer)), ..self.clone() }
+    }
+
+    /// The same place, telling `timer` of every call: for metrics.
+    #[must_use]
+    pub fn timed(&self, timer: impl Fn(Call) + Send + Sync + 'static) -> Self {
+        Self { timer: Some(Arc::new(timer)), ..self.clone() }
+    }
+
+    /// Tells how a call went: bytes read and written, `None` of a call that failed.
+    fn time(&self, since: Instant, moved: Option<(usize, usize)>) {
+        if let Some(timer) = &self.timer {
+            let (read, written) = moved.unwrap_or_default();
+            let (read, written) = (read as u64, written as u64);
+            timer(Call { took: since.elapsed(), read, written, failed: moved.is_none() });
+        }
     }
 
     fn observe(&self, bytes: usize) {
@@ -223,20 +257,24 @@ impl Store {
     /// # Errors
     /// Anything but "exists already".
     pub async fn put_once(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Put, StoreError> {
-        let (path, bytes) = (self.path("create", key)?, bytes.into());
+        let (path, bytes, since) = (self.path("create", key)?, bytes.into(), Instant::now());
+        let size = bytes.len();
         if let Some(folder) = self.files.as_ref().filter(|_| bytes.len() <= local::SMALL) {
             let put = local::create(&folder.join(key), &bytes);
             self.observe(0);
+            self.time(since, put.as_ref().ok().map(|put| if *put == Put::Created { (0, size) } else { (0, 0) }));
             return put.map_err(|source| self.file("create", key, source));
         }
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         let result = self.inner.put_opts(&path, PutPayload::from_bytes(bytes), options).await;
         self.observe(0);
-        match result {
+        let put = match result {
             Ok(_) => Ok(Put::Created),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Put::Existed),
             Err(source) => Err(self.object("create", key, source)),
-        }
+        };
+        self.time(since, put.as_ref().ok().map(|put| if *put == Put::Created { (0, size) } else { (0, 0) }));
+        put
     }
 
     /// Creates an object; if it is there, its bytes must be the same.
@@ -263,7 +301,7 @@ impl Store {
     /// # Errors
     /// Anything but "not found".
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let path = self.path("read", key)?;
+        let (path, since) = (self.path("read", key)?, Instant::now());
         let result = match self.inner.get_opts(&path, GetOptions::default()).await {
             Ok(result) => result.bytes().await,
             Err(error) => Err(error),
@@ -271,10 +309,17 @@ impl Store {
         match result {
             Ok(bytes) => {
                 self.observe(bytes.len());
+                self.time(since, Some((bytes.len(), 0)));
                 Ok(Some(bytes))
             }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(self.object("read", key, source)),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.time(since, Some((0, 0)));
+                Ok(None)
+            }
+            Err(source) => {
+                self.time(since, None);
+                Err(self.object("read", key, source))
+            }
         }
     }
 
@@ -319,11 +364,13 @@ impl Store {
         range: std::ops::Range<u64>,
         etag: &str,
     ) -> Result<Bytes, StoreError> {
+        let since = Instant::now();
         let options = GetOptions { range: Some(range.into()), if_match: Some(etag.to_owned()), ..Default::default() };
         let result = match self.inner.get_opts(&self.path("read", key)?, options).await {
             Ok(result) => result.bytes().await,
             Err(error) => Err(error),
         };
+        self.time(since, result.as_ref().ok().map(|bytes| (bytes.len(), 0)));
         let bytes = result.map_err(|source| self.object("read", key, source))?;
         self.observe(bytes.len());
         Ok(bytes)

@@ -1,5 +1,6 @@
 //! Messages on the bus, in bincode's format (written by wincode). Each begins with a version; references only, no data.
 
+use fulltime_observe::{Sample, anomaly::Finding};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaReadOwned, SchemaWrite, config::DefaultConfig};
 
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// First byte of every message.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// A message that is not of this version or not whole.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,10 @@ pub struct Task {
     pub archive: String,
     pub store: String,
     pub out: String,
+    /// Of the job, at this release: where figures of the work are kept.
+    pub generation: u32,
+    /// W3C `traceparent` of the job's submission, if it has one.
+    pub trace: Option<String>,
     pub kind: TaskKind,
 }
 
@@ -218,6 +223,37 @@ pub struct Hello {
     #[serde(default)]
     pub waiting: Vec<(String, Digest)>,
     pub draining: bool,
+    /// Where its lanes are and how they are, in their own order; empty of workers that do not tell. Last, so that older
+    /// coordinators read over it; see [`decode_hello`].
+    #[serde(default)]
+    pub places: Vec<LanePlace>,
+    /// What its lanes and its machine did since the last heartbeat; `None` of workers that do not look.
+    #[serde(default)]
+    pub sample: Option<Sample>,
+}
+
+/// A lane's place, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
+pub struct LanePlace {
+    /// Its GPUs by NVML's number and name; empty of a CPU lane.
+    pub gpu: String,
+    pub node: Option<u32>,
+    /// Processors in the kernel's notation, as read back if `pinned`.
+    pub cores: String,
+    pub pinned: bool,
+    /// `well`, or what is wrong with it.
+    pub health: String,
+    /// Whether it takes work.
+    pub works: bool,
+}
+
+/// As [`decode`], also of workers that are older than [`Hello::places`] and [`Hello::sample`].
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_hello(bytes: &[u8]) -> Result<Hello, WireError> {
+    // A list without elements is a length of zero, in eight bytes; no sample is one more.
+    decode(bytes).or_else(|error| decode(&[bytes, &[0; 9]].concat()).map_err(|_| error))
 }
 
 /// One lane of a worker.
@@ -280,8 +316,28 @@ pub enum Request {
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     Accepted,
-    Status { jobs: Vec<JobStatus>, workers: Vec<Hello> },
-    Refused { cause: String },
+    Status {
+        jobs: Vec<JobStatus>,
+        workers: Vec<Hello>,
+        /// What is wrong with workers at the moment.
+        #[serde(default)]
+        findings: Vec<Finding>,
+        /// Of the leader that answers.
+        #[serde(default)]
+        leader: Leader,
+    },
+    Refused {
+        cause: String,
+    },
+}
+
+/// The coordinator that leads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    pub name: String,
+    pub epoch: u64,
+    /// Where its dashboard is, seen from its own machine.
+    pub dashboard: Option<String>,
 }
 
 /// Where a job stands.
@@ -315,6 +371,12 @@ pub struct JobStatus {
     pub manifest: Option<String>,
     /// Why the job failed or is paused, with the exit code that `fulltime run` ends with.
     pub failure: Option<JobFailure>,
+    /// Seconds since the start and frames a second around then, oldest first; a few hundred at most.
+    #[serde(default)]
+    pub timeline: Vec<(f64, f64)>,
+    /// Attempts that failed, by disposition.
+    #[serde(default)]
+    pub failed_attempts: Vec<(Disposition, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -390,6 +452,32 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_are_read_by_older_and_newer_sides() {
+        let place = LanePlace { gpu: "0 H100".into(), node: Some(1), works: true, ..LanePlace::default() };
+        let new = Hello {
+            worker: "w".into(),
+            host: "h".into(),
+            pid: 1,
+            engine: EngineClass("cpu".into()),
+            lanes: vec![LaneState::default()],
+            waiting: vec![],
+            draining: true,
+            places: vec![place],
+            sample: None,
+        };
+        let bytes = encode(&new).unwrap();
+        assert_eq!(decode_hello(&bytes).unwrap(), new);
+        let old = Hello { places: vec![], ..new.clone() };
+        let of_before = encode(&old).unwrap();
+        assert_eq!(decode_hello(&of_before[..of_before.len() - 9]).unwrap(), old);
+        assert!(decode_hello(&of_before[..of_before.len() - 10]).is_err());
+        // What an older side makes of the new one: it stops reading where its own fields end.
+        type Before = (String, String, u32, EngineClass, Vec<LaneState>, Vec<(String, Digest)>, bool);
+        let read: Before = decode(&bytes).unwrap();
+        assert_eq!((read.0.as_str(), read.6), ("w", true));
+    }
+
+    #[test]
     fn a_task_survives_the_wire_and_other_versions_are_refused() {
         let task = Task {
             job: "j".into(),
@@ -403,6 +491,8 @@ mod tests {
             archive: "file:///a".into(),
             store: "file:///s".into(),
             out: "file:///o".into(),
+            generation: 1,
+            trace: None,
             kind: TaskKind::Reduce { inputs: "k".into(), generation: 1 },
         };
         let mut bytes = encode(&task).unwrap();

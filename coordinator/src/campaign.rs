@@ -100,6 +100,14 @@ impl Mandate {
     }
 }
 
+/// What was last heard of the leader's register.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub leads: bool,
+    pub leader: Option<String>,
+    pub at: Instant,
+}
+
 /// Runs for the lead until it is dropped.
 pub(crate) struct Campaign {
     reign: watch::Receiver<Option<Reign>>,
@@ -107,11 +115,13 @@ pub(crate) struct Campaign {
     epoch: Arc<AtomicU64>,
     ended: JoinSet<()>,
     lease: Duration,
+    heard: watch::Receiver<Option<Heard>>,
 }
 
 impl Campaign {
     pub fn start(bus: Arc<dyn Bus>, state: Store, leadership: &Leadership, name: String) -> Self {
         let (published, reign) = watch::channel(None);
+        let (hears, heard) = watch::channel(None);
         let (orders, ordered) = mpsc::channel(1);
         let epoch = Arc::new(AtomicU64::new(0));
         let Leadership { lease, alone } = *leadership;
@@ -123,11 +133,17 @@ impl Campaign {
             lease,
             origin: Instant::now(),
             published,
+            hears,
             epoch: Arc::clone(&epoch),
         };
         let mut ended = JoinSet::new();
         ended.spawn(runner.run(ordered));
-        Self { reign, orders, epoch, ended, lease }
+        Self { reign, orders, epoch, ended, lease, heard }
+    }
+
+    /// The register as this coordinator saw it last.
+    pub fn heard(&self) -> Option<Heard> {
+        self.heard.borrow().clone()
     }
 
     /// Waits for the lead. The mandate is void until [`Campaign::begin`] has given it an epoch.
@@ -174,6 +190,7 @@ struct Runner {
     lease: Duration,
     origin: Instant,
     published: watch::Sender<Option<Reign>>,
+    hears: watch::Sender<Option<Heard>>,
     epoch: Arc<AtomicU64>,
 }
 
@@ -249,7 +266,10 @@ impl Runner {
     /// A register that nobody can read is somebody else's: its lease is waited for.
     fn sighting(&self, register: &Register) -> Sighting {
         let entry: Option<Entry> = serde_json::from_slice(&register.value).ok();
+        let claim = entry.as_ref().map_or(Claim::Leads, |entry| entry.claim);
+        let leader = entry.as_ref().filter(|_| claim == Claim::Leads).map(|entry| entry.leader.clone());
+        self.hears.send_replace(Some(Heard { leads: claim == Claim::Leads, leader, at: Instant::now() }));
         let ours = entry.as_ref().is_some_and(|entry| entry.leader == self.name);
-        Sighting { revision: register.revision, claim: entry.map_or(Claim::Leads, |entry| entry.claim), ours }
+        Sighting { revision: register.revision, claim, ours }
     }
 }

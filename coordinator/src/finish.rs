@@ -42,7 +42,7 @@ impl JobFiles {
 
     /// Written once: the report of the run that finished the job.
     async fn report(&self, manifest: &Manifest, run: &RunFigures) -> Result<(), PlanError> {
-        let mut report = Report::new(manifest, run);
+        let mut report = Report::new(manifest, run).with_cost(self.job.cost.as_ref());
         for record in &manifest.matches {
             let (_, summary) = self.reduced(&record.id).await?;
             let picture = match &record.preview {

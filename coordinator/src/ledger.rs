@@ -28,6 +28,7 @@ mod entry;
 mod fixture;
 mod fleet;
 mod job;
+mod observed;
 mod policy;
 mod progress;
 mod status;
@@ -43,13 +44,16 @@ pub use entry::WorkId;
 use entry::{After, Charge, Entry, Live, Subscriber};
 use fixture::{Fixture, Reading};
 use fleet::Fleet;
+use fulltime_observe::anomaly::Watch;
 use job::{Job, TakenUp};
+pub use observed::{Aside, PastFinding, Seen, Tally};
 pub use policy::Policy;
 use turns::Turns;
 pub use vocabulary::{
     Action, Admitted, Attempt, Booking, Decision, Figures, Input, Limits, MatchOutcome, Object, Past, PlanOrder,
     RunFigures,
 };
+use watch::Flow;
 
 /// Time since the coordinator started.
 pub type Now = Duration;
@@ -84,6 +88,8 @@ pub struct Ledger {
     work: BTreeMap<WorkId, Entry>,
     /// Entries by band.
     busy: BTreeMap<Band, usize>,
+    /// How the queues move: shards and the rest, by band.
+    flows: BTreeMap<(bool, Band), Flow>,
     turns: Turns,
     fleet: Fleet,
     /// Of the day, as of the last tick that knew it.
@@ -93,6 +99,9 @@ pub struct Ledger {
     engineless: bool,
     /// No release may have a number below this one.
     least_release: u32,
+    /// What is wrong with workers.
+    watch: Aside<Watch>,
+    tally: Aside<Tally>,
 }
 
 impl Ledger {
@@ -102,12 +111,15 @@ impl Ledger {
             jobs: BTreeMap::new(),
             work: BTreeMap::new(),
             busy: BTreeMap::new(),
+            flows: BTreeMap::new(),
             turns: Turns::new(policy.quantum),
             fleet: Fleet::new(policy.silence),
             minute: None,
             accounts: Accounts::default(),
             engineless: false,
             least_release: 0,
+            watch: Aside::default(),
+            tally: Aside::default(),
             policy,
         }
     }
@@ -313,6 +325,7 @@ impl Ledger {
         entry.released(least, &account, now);
         let (live, alone) = (entry.live.last().cloned(), entry.charges.suspect());
         if let Some(task) = live.and_then(|live| self.task(work, &live)) {
+            self.tally.released += 1;
             actions.push(Action::Release(Box::new(Task { avoid: rival.or(accuser), alone, looked_for, ..task })));
         }
     }
@@ -336,6 +349,9 @@ impl Ledger {
             archive: setting.archive.clone(),
             store: setting.store.to_string(),
             out: setting.out.clone(),
+            generation: setting.generation,
+            // Known to whoever has read the job.
+            trace: None,
             kind,
         })
     }
@@ -348,6 +364,7 @@ impl Ledger {
             self.call_off(work, by, actions);
         }
         let Some(entry) = self.remove(work) else { return };
+        self.tally.decided(verdict);
         if matches!(verdict, Verdict::GivenUp(_)) {
             self.least_release = self.least_release.max(entry.release() + 1);
         }
@@ -387,6 +404,7 @@ impl Ledger {
     }
 
     fn heard(&mut self, event: &Event, now: Now, actions: &mut Vec<Action>) {
+        self.note_failure(event);
         if let EventKind::Failed { disposition, cause, exit, hint, .. } = &event.kind
             && *disposition == Disposition::WorkerUnfit
         {
@@ -395,6 +413,9 @@ impl Ledger {
         }
         let Some(work) = self.work_of(&event.job, event.digest) else { return };
         let Some(entry) = self.work.get_mut(&work) else { return };
+        if matches!(event.kind, EventKind::Started) {
+            self.flows.entry((entry.is_map(), entry.band)).or_default().moved(entry.released_at(), now);
+        }
         match entry.heard(event, &self.policy, now) {
             After::Nothing => {}
             After::Decide(verdict) => self.decide(&work, &verdict, Some(event.release), now, actions),
@@ -456,13 +477,14 @@ impl Ledger {
     }
 
     fn hello(&mut self, hello: Hello, now: Now) {
-        let running = hello.lanes.iter().filter_map(|lane| Some((lane.job.as_ref()?, lane.task?)));
-        let waiting = hello.waiting.iter().map(|(job, digest)| (job, *digest));
-        for (job, digest) in running.chain(waiting) {
+        let running = hello.lanes.iter().filter_map(|lane| Some((lane.job.as_ref()?, lane.task?, false)));
+        let waiting = hello.waiting.iter().map(|(job, digest)| (job, *digest, true));
+        for (job, digest, waits) in running.chain(waiting) {
             if let Some(entry) = self.work_of(job, digest).and_then(|work| self.work.get_mut(&work)) {
-                entry.sign_of_life(now);
+                entry.seen(&hello.worker, waits, now);
             }
         }
+        self.note_sample(&hello, now);
         self.fleet.hear(hello, now);
     }
 }

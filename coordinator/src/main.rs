@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    telemetry::init("info");
+    telemetry::init_as("info", options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(run(&options)),

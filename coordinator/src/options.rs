@@ -1,16 +1,19 @@
 //! What a coordinator is started with: flags over environment over defaults.
 
 use std::{
+    path::PathBuf,
     str::FromStr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fulltime_common::{
-    error::Failure,
+    error::{Exit, Failure, chain},
     queue::{JetStream, LEASE},
     store::Store,
+    telemetry::{LOG_FORMAT, LogFormat},
 };
+use fulltime_observe::http::{HttpError, Listen, Server};
 
 use crate::{Leadership, Policy, Service};
 
@@ -35,10 +38,24 @@ pub struct Options {
     /// tenant without a quota has no limit. The same for all coordinators of a bus.
     #[arg(long = "quota", env = "FULLTIME_QUOTAS", value_name = "TENANT=HOURS", value_delimiter = ',')]
     pub quotas: Vec<Quota>,
+    /// Where the dashboard, metrics and probes are served, as address and port, or `off`; default: 127.0.0.1:9870, or a free
+    /// port where that is taken.
+    #[arg(long, env = "FULLTIME_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<Listen>,
+    /// File with a token that is demanded for everything but metrics and probes: as Bearer, or as the password of any user.
+    /// Needed where others than this machine can reach the address.
+    #[arg(long, env = "FULLTIME_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// How logs are written: pretty or json.
+    #[arg(long, env = LOG_FORMAT, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
     /// No other coordinator is ever started on this bus: leads at once where nobody has led.
     #[arg(long)]
     pub alone: bool,
 }
+
+/// Of dashboard and metrics, if not said otherwise and not taken.
+const PORT: u16 = 9870;
 
 /// What a tenant may use in a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +88,9 @@ impl Options {
     /// # Errors
     /// One of them cannot be reached.
     pub async fn start(&self) -> Result<Service, Failure> {
+        let listen = self.listen.unwrap_or(Listen::Default(PORT));
+        let deaf = |error: HttpError| Failure::new(Exit::Usage, chain(&error), error.hint());
+        let server = Server::bind(listen, self.api_token_file.as_ref()).await.map_err(deaf)?;
         let state = Store::create(&self.state)?;
         let lease = self.lease.into();
         let bus = JetStream::connect_with_lease(&self.nats, lease).await?;
@@ -78,7 +98,11 @@ impl Options {
         let quotas = self.quotas.iter().map(|quota| (quota.tenant.as_str().into(), quota.most)).collect();
         let policy = Policy { first_release: clock.as_secs() as u32, quotas, ..Policy::new(lease) };
         let leadership = Leadership { lease: self.leader_lease.into(), alone: self.alone };
-        Ok(Service::new(Arc::new(bus), state, policy).with_leadership(leadership))
+        let service = Service::new(Arc::new(bus), state, policy).with_leadership(leadership);
+        Ok(match server {
+            Some(server) => service.with_server(server)?,
+            None => service,
+        })
     }
 }
 

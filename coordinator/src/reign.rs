@@ -31,7 +31,8 @@ use crate::{
     chores::{Chores, failure, persist},
     dispatch::{Dispatch, Outgoing},
     epoch,
-    ledger::{Action, Admitted, Decision, Input, JobId, Ledger, Past, Policy},
+    ledger::{Action, Admitted, Decision, Input, JobId, Ledger, Past, Policy, Tally},
+    outlook::{Outlook, View},
     planning::{JobFiles, PlanError},
     service::{ServiceError, beat},
     webhook,
@@ -108,6 +109,10 @@ pub(crate) struct Reign {
     stall: Duration,
     rebuild: bool,
     keeping: Keeping,
+    bus: Arc<dyn Bus>,
+    outlook: Outlook,
+    /// What of the ledger's counts the outlook has been told.
+    shown: Tally,
 }
 
 impl Reign {
@@ -118,6 +123,7 @@ impl Reign {
         policy: Policy,
         leadership: &Leadership,
         mandate: Mandate,
+        outlook: Outlook,
     ) -> Result<Self, ServiceError> {
         let (sender, heard) = mpsc::channel(BACKLOG);
         let mut listeners = JoinSet::new();
@@ -148,6 +154,9 @@ impl Reign {
             stall: leadership.lease / 2,
             rebuild: false,
             keeping: Keeping::default(),
+            bus: Arc::clone(&bus),
+            outlook,
+            shown: Tally::default(),
         };
         reign.proclaim();
         let (registered, _) = registry(&reign.state, &BTreeSet::new()).await.map_err(ServiceError::Registry)?;
@@ -209,9 +218,12 @@ impl Reign {
                     polled = Instant::now();
                     self.poll();
                 }
+                let lack = if self.bus.is_connected() { None } else { Some("the bus is away".to_owned()) };
+                self.outlook.health.beat(lack);
                 if told.elapsed() >= TELL {
                     told = Instant::now();
                     self.proclaim();
+                    self.show();
                 }
             }
         }
@@ -233,6 +245,15 @@ impl Reign {
 
     fn proclaim(&self) {
         self.dispatch.send(Outgoing::Tell(Control::Lead { epoch: self.mandate.epoch }));
+    }
+
+    /// For metrics and dashboard.
+    fn show(&mut self) {
+        let now = self.started.elapsed();
+        let (jobs, workers) = (self.ledger.status(None, now), self.ledger.workers(now));
+        let findings = self.ledger.findings(now);
+        let view = View { ledger: &self.ledger, epoch: self.mandate.epoch, jobs, workers, findings };
+        self.outlook.lead(view, &mut self.shown);
     }
 
     async fn handle(&mut self, message: Message) {
@@ -343,7 +364,10 @@ impl Reign {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Release(task) => self.dispatch.send(Outgoing::Release(vec![*task])),
+            Action::Release(mut task) => {
+                task.trace = self.files.get(task.job.as_str()).and_then(|files| files.job.trace.clone());
+                self.dispatch.send(Outgoing::Release(vec![*task]));
+            }
             Action::Withdraw { job } => self.dispatch.send(Outgoing::Withdraw(job)),
             Action::Stop { work, .. } => {
                 self.dispatch.send(Outgoing::Tell(Control::Stop { epoch: self.mandate.epoch, work }));

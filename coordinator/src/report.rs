@@ -6,11 +6,13 @@ use std::fmt::{self, Write as _};
 use fulltime_common::{
     plan::MatchId,
     results::{MatchSummary, RecordingSummary},
+    spec::Cost,
 };
 
 use crate::{ledger::RunFigures, manifest::Manifest};
 
 mod people;
+mod run;
 mod text;
 
 use text::{Esc, base64, count, counted, duration};
@@ -19,14 +21,13 @@ use text::{Esc, base64, count, counted, duration};
 const EMBEDDED: usize = 48;
 /// Problems that are listed; the manifest has all of them.
 const LISTED: usize = 200;
-/// Colours of the stages, as the style sheet names them.
-const COLOURS: usize = 6;
 
 /// Collects the page.
 #[derive(Debug)]
 pub struct Report<'a> {
     manifest: &'a Manifest,
     run: &'a RunFigures,
+    cost: Option<&'a Cost>,
     cards: String,
     pictures: usize,
     video_seconds: f64,
@@ -35,7 +36,13 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     #[must_use]
     pub fn new(manifest: &'a Manifest, run: &'a RunFigures) -> Self {
-        Self { manifest, run, cards: String::new(), pictures: 0, video_seconds: 0.0 }
+        Self { manifest, run, cost: None, cards: String::new(), pictures: 0, video_seconds: 0.0 }
+    }
+
+    /// With what a lane costs.
+    #[must_use]
+    pub fn with_cost(self, cost: Option<&'a Cost>) -> Self {
+        Self { cost, ..self }
     }
 
     /// Whether the next match's picture, if it has one, would become part of the page; otherwise it need not be read.
@@ -73,7 +80,7 @@ impl<'a> Report<'a> {
         )?;
         self.head(out)?;
         problems(out, manifest)?;
-        stages(out, &self.run.stage_seconds)?;
+        run::run(out, self.run, self.cost, manifest.matches.len() as u64)?;
         writeln!(
             out,
             "<h2>{}</h2>\n<div class=\"cards\">",
@@ -169,48 +176,6 @@ fn problems(out: &mut String, manifest: &Manifest) -> fmt::Result {
         writeln!(out, "<li>{files} left out as the job asks, since no rule places them; the manifest names them</li>")?;
     }
     writeln!(out, "</ul></div>")
-}
-
-/// Busy seconds by stage as one bar.
-fn stages(out: &mut String, stages: &[(String, f64)]) -> fmt::Result {
-    let total: f64 = stages.iter().map(|(_, seconds)| seconds).sum();
-    if total <= 0.0 {
-        return Ok(());
-    }
-    writeln!(out, "<h2>Where the time went</h2>\n<div class=\"panel\">")?;
-    writeln!(
-        out,
-        "<svg class=\"chart\" viewBox=\"0 0 1000 26\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"Busy time of all lanes by stage\">"
-    )?;
-    let mut left = 0.0;
-    for (i, (name, seconds)) in stages.iter().enumerate() {
-        let width = seconds / total * 1000.0;
-        writeln!(
-            out,
-            "<rect x=\"{left:.1}\" width=\"{:.1}\" height=\"26\" fill=\"var(--s{})\"><title>{}: {}</title></rect>",
-            (width - 2.0).max(0.0),
-            i % COLOURS,
-            Esc(name),
-            duration(*seconds),
-        )?;
-        left += width;
-    }
-    writeln!(out, "</svg>\n<ul class=\"legend\">")?;
-    for (i, (name, seconds)) in stages.iter().enumerate() {
-        let time = duration(*seconds);
-        let share = match seconds / total * 100.0 {
-            share if share < 0.5 => "&lt; 1".to_owned(),
-            share => format!("{share:.0}"),
-        };
-        writeln!(
-            out,
-            "<li><i style=\"background:var(--s{})\"></i>{} <span class=\"soft\">{time} · {share} %</span></li>",
-            i % COLOURS,
-            Esc(name),
-        )?;
-    }
-    writeln!(out, "</ul>\n<p class=\"soft\">Busy seconds of all lanes together; stages overlap.</p>\n</div>")
 }
 
 fn card(out: &mut String, summary: &MatchSummary, picture: Option<&[u8]>) -> fmt::Result {

@@ -8,15 +8,21 @@ use fulltime_common::{
     queue::{Bus, QueueError},
     store::{Store, StoreError},
 };
+use fulltime_observe::http::{Server, Serving};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     campaign::{Campaign, Leadership, Mandate},
     epoch,
+    face::Face,
     ledger::Policy,
+    outlook::Outlook,
     reign::{Ended, Reign},
 };
+
+/// How often a standby says how it stands.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Why the coordinator cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +33,8 @@ pub enum ServiceError {
     Registry(#[source] StoreError),
     #[error("begin an epoch")]
     Epoch(#[source] StoreError),
+    #[error("serve metrics and dashboard")]
+    Serve(#[source] std::io::Error),
 }
 
 impl Explain for ServiceError {
@@ -34,6 +42,7 @@ impl Explain for ServiceError {
         match self {
             Self::Queue(error) => error.exit(),
             Self::Registry(error) | Self::Epoch(error) => error.exit(),
+            Self::Serve(_) => Exit::Internal,
         }
     }
 
@@ -41,6 +50,7 @@ impl Explain for ServiceError {
         match self {
             Self::Queue(error) => error.hint(),
             Self::Registry(error) | Self::Epoch(error) => error.hint(),
+            Self::Serve(_) => Some("try another address with --listen".to_owned()),
         }
     }
 }
@@ -53,12 +63,29 @@ pub struct Service {
     policy: Policy,
     leadership: Leadership,
     name: String,
+    outlook: Outlook,
+    serving: Option<Serving>,
 }
 
 impl Service {
     #[must_use]
     pub fn new(bus: Arc<dyn Bus>, state: Store, policy: Policy) -> Self {
-        Self { bus, state, policy, leadership: Leadership::default(), name: unique_name() }
+        let name = unique_name();
+        let outlook = Outlook::new(&name);
+        Self { bus, state, policy, leadership: Leadership::default(), name, outlook, serving: None }
+    }
+
+    /// Serves metrics, probes and the dashboard.
+    ///
+    /// # Errors
+    /// The system does not tell the server's address.
+    pub fn with_server(mut self, server: Server) -> Result<Self, ServiceError> {
+        let Outlook { board, health, .. } = self.outlook.clone();
+        let face = Face { standing: self.outlook.standing(), bus: Arc::clone(&self.bus) };
+        let serving = server.serve(board, health, Arc::new(face)).map_err(ServiceError::Serve)?;
+        self.outlook.dashboard = Some(format!("http://{}/", serving.address));
+        self.serving = Some(serving);
+        Ok(self)
     }
 
     #[must_use]
@@ -75,10 +102,18 @@ impl Service {
             Campaign::start(Arc::clone(&self.bus), self.state.clone(), &self.leadership, self.name.clone());
         info!(name = self.name, "running for the lead");
         let mut led = false;
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let result = loop {
             let mandate = tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break Ok(()),
                 mandate = campaign.elected() => mandate,
+                _ = ticks.tick() => {
+                    let heard = campaign.heard();
+                    self.outlook.stand_by(self.bus.is_connected(), heard.as_ref(), self.leadership.lease);
+                    continue;
+                }
             };
             match self.reign(mandate, &campaign, &shutdown).await {
                 Ok(Ended::Shutdown) => break Ok(()),
@@ -109,7 +144,8 @@ impl Service {
         let mandate = campaign.begin(mandate, epoch);
         info!(epoch, name = self.name, "leading");
         let policy = Policy { epoch, ..self.policy.clone() };
-        let reign = Reign::begin(Arc::clone(&self.bus), self.state.clone(), policy, &self.leadership, mandate).await?;
+        let (bus, state, outlook) = (Arc::clone(&self.bus), self.state.clone(), self.outlook.clone());
+        let reign = Reign::begin(bus, state, policy, &self.leadership, mandate, outlook).await?;
         reign.run(shutdown).await
     }
 }

@@ -299,6 +299,8 @@ mod tests {
                 max_gpu_hours: None,
                 window: None,
                 webhook: None,
+                cost: None,
+                trace: None,
                 given: fulltime_common::spec::Given::default(),
                 pipeline,
                 submitted_at: String::new(),

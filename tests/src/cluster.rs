@@ -134,6 +134,8 @@ pub struct Shape {
     pub network: bool,
     /// Results and decisions lie here instead of in folders.
     pub bucket: Option<Bucket>,
+    /// Further variables of the workers.
+    pub worker_env: Vec<(String, String)>,
 }
 
 impl Default for Shape {
@@ -151,6 +153,7 @@ impl Default for Shape {
             small_disk: None,
             network: false,
             bucket: None,
+            worker_env: Vec::new(),
         }
     }
 }
@@ -237,6 +240,7 @@ impl Cluster {
             let sim = format!("item-ms={}", shape.sim_item.as_millis());
             args.extend(["--sim", &sim]);
             let mut env = env;
+            env.extend(shape.worker_env.iter().cloned());
             env.extend(shape.poison.iter().map(|poison| ("FULLTIME_POISON".to_owned(), poison.clone())));
             workers.push(Part::new(&name, &binary("fulltime-worker"), &args, &logs).with_env(env));
         }

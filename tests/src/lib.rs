@@ -14,6 +14,7 @@ use fulltime_common::Digest;
 use serde_json::Value;
 
 pub mod cluster;
+pub mod guest;
 pub mod nats;
 pub mod network;
 pub mod proxy;

@@ -43,6 +43,14 @@ pub trait Watcher: Send + Sync {
     fn beat(&self, frames: u64);
 }
 
+/// Nobody: of what is no task.
+pub struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn phase(&self, _: Phase) {}
+    fn beat(&self, _: u64) {}
+}
+
 /// See the module.
 pub struct Attempt {
     may_exist: bool,

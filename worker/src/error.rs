@@ -11,9 +11,10 @@ use fulltime_common::{
     store::StoreError,
 };
 use fulltime_media::MediaError;
+use fulltime_observe::http::HttpError;
 use fulltime_reduce::ReduceError;
 use fulltime_tables::TableError;
-use fulltime_vision::{ScriptError, VisionError};
+use fulltime_vision::{ProviderOptionsError, ScriptError, TorchOptionsError, VisionError};
 
 use crate::{executor::TaskFailure, process::Death};
 
@@ -176,12 +177,22 @@ impl Explain for TaskError {
 pub enum WorkerError {
     #[error(transparent)]
     Queue(#[from] QueueError),
+    #[error(transparent)]
+    Listen(#[from] HttpError),
+    #[error("serve metrics")]
+    Serve(#[source] std::io::Error),
     #[error("ONNX Runtime (libonnxruntime.so) was not found")]
     NoRuntime,
     #[error("start the engine")]
     Engine(#[from] VisionError),
     #[error("script of the sim engine")]
     Script(#[source] ScriptError),
+    #[error("--onnx")]
+    Onnx(#[source] ProviderOptionsError),
+    #[error("--torch")]
+    Torch(#[source] TorchOptionsError),
+    #[error("--torch: with `autotune` every process gets other bits, so its results could not be proven")]
+    Unrepeatable,
     #[error("find this program")]
     Program(#[source] std::io::Error),
     #[error("start a lane process `{program}`")]
@@ -190,6 +201,11 @@ pub enum WorkerError {
         #[source]
         source: std::io::Error,
     },
+    #[error("no lane can run here: {why}")]
+    NoLanes { why: String },
+    /// Their GPUs are to blame.
+    #[error("this worker has no lane left: {why}")]
+    NoLaneLeft { why: String },
     #[error("the lane processes end before they are ready: {last}")]
     NotReady { last: Death },
     /// Found by a lane: in its own process, so only the words are left.
@@ -210,9 +226,10 @@ impl Explain for WorkerError {
     fn exit(&self) -> Exit {
         match self {
             Self::Queue(error) => error.exit(),
-            Self::NoRuntime | Self::NotReady { .. } => Exit::Runtime,
+            Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
-            Self::Script(_) => Exit::Usage,
+            Self::Script(_) | Self::Onnx(_) | Self::Torch(_) | Self::Unrepeatable | Self::Listen(_) => Exit::Usage,
+            Self::Serve(_) => Exit::Internal,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
             Self::Lane { exit, .. } | Self::Unfit { exit, .. } => *exit,
         }
@@ -222,13 +239,20 @@ impl Explain for WorkerError {
         let hint = match self {
             Self::Queue(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Listen(error) => return Some(error.hint()),
+            Self::Serve(_) => "try another address with --listen",
             Self::Lane { hint, .. } | Self::Unfit { hint, .. } => return hint.clone(),
             Self::NoRuntime => {
                 "install ONNX Runtime 1.24 or newer (`pip download onnxruntime` has the library in its wheel) and set \
                  ORT_DYLIB_PATH to its libonnxruntime.so"
             }
+            Self::Onnx(_) => "correct --onnx (or FULLTIME_ONNX)",
+            Self::Torch(_) => "correct --torch (or FULLTIME_TORCH)",
+            Self::Unrepeatable => "leave `autotune` to `cargo xtask bench model`",
             Self::Script(_) => "correct --sim",
             Self::Program(_) | Self::Spawn { .. } => "install fulltime-worker again",
+            Self::NoLanes { .. } => "see `fulltime topology` and `fulltime doctor`, then choose other --gpus",
+            Self::NoLaneLeft { .. } => "reset the GPUs or restart the machine; nothing is lost, other workers go on",
             Self::NotReady { .. } => "look at what the lanes say above; is the inference runtime whole?",
         };
         Some(hint.to_owned())

@@ -6,9 +6,11 @@ use std::{fmt, sync::Arc};
 use fulltime_common::{
     Disposition, Exit,
     error::Failure,
-    wire::{EventKind, Evidence, Outcome, Task},
+    wire::{EventKind, Evidence, LanePlace, Outcome, Task},
 };
+use fulltime_observe::LaneSample;
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use wincode::{SchemaRead, SchemaWrite};
 
 use crate::{attempt::Attempt, error::TaskError};
@@ -24,6 +26,32 @@ pub trait Executor: fmt::Debug + Send + Sync {
     fn fetches_ahead(&self) -> bool {
         false
     }
+
+    /// How its lanes are, if that can change: the worker pulls for those that work.
+    fn fitness(&self) -> Option<watch::Receiver<Fitness>> {
+        None
+    }
+
+    /// What its lanes did since the last time; nothing where nobody looks.
+    fn samples(&self) -> Vec<LaneSample> {
+        Vec::new()
+    }
+
+    /// Lanes that could take a task, `None` where all can.
+    fn lanes_up(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// What an executor's lanes can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fitness {
+    /// Lanes that take tasks.
+    pub working: usize,
+    /// One a lane.
+    pub places: Vec<LanePlace>,
+    /// Why there will be no lane again.
+    pub unfit: Option<String>,
 }
 
 /// An attempt without a result, as it crosses processes and the bus.

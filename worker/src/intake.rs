@@ -8,11 +8,13 @@ use fulltime_common::{
     queue::{Delivery, QueueError},
     wire::Pool,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     crash::{self, Point},
+    executor::Fitness,
     orders::Admission,
     service::Shared,
 };
@@ -49,6 +51,25 @@ impl Room {
         let more = self.lanes.saturating_sub(busy).clamp(1, MOST) - 1;
         let more = std::iter::from_fn(|| Arc::clone(&self.free).try_acquire_owned().ok()).take(more);
         std::iter::once(first).chain(more).collect()
+    }
+
+    /// Takes room away while lanes do not work, and gives it back when they do; until `over`.
+    pub async fn follow(&self, mut fitness: watch::Receiver<Fitness>, over: &CancellationToken) {
+        let a_lane = self.slots / self.lanes.max(1);
+        let mut taken = Vec::new();
+        loop {
+            let working = fitness.borrow_and_update().working.min(self.lanes);
+            let due = a_lane * (self.lanes - working);
+            taken.truncate(due);
+            let short = (due - taken.len()) as u32;
+            let free = Arc::clone(&self.free);
+            tokio::select! {
+                () = over.cancelled() => return,
+                changed = fitness.changed() => if changed.is_err() { return },
+                // What the lanes hold comes back first.
+                room = free.acquire_many_owned(1), if short > 0 => taken.extend(room),
+            }
+        }
     }
 
     /// Comes back when nothing runs any more.

@@ -5,7 +5,7 @@
 //! deliveries: the intake (`intake`) pulls for free lanes, `tend` keeps each lease by the task's progress, `settle` says
 //! what became of it. What runs a task is an [`Executor`]: in earnest a crew of lane processes (`process`), each with one
 //! lane of `lanes` in it, so that a file that kills its decoder or a device that hangs takes one lane along and leaves a
-//! witness. A map task is a short pipeline of threads there (`lanes::shard`) that ends in a commit (`lanes::commit`).
+//! witness. Where they are is planned before they are started (`layout`), and how their GPUs are is looked after (`process`). A map task is a short pipeline of threads there (`lanes::shard`) that ends in a commit (`lanes::commit`).
 
 mod attempt;
 mod crash;
@@ -13,19 +13,23 @@ mod error;
 mod executor;
 mod intake;
 mod lanes;
+mod layout;
 mod options;
 mod orders;
 mod process;
 mod progress;
+mod recorder;
 mod seats;
 mod service;
 mod settle;
 mod tend;
+mod vitals;
 
 pub use attempt::{Attempt, Phase};
 pub use crash::Point;
 pub use error::{TaskError, WorkerError};
-pub use executor::{Executor, TaskFailure};
-pub use options::{EngineChoice, Options};
+pub use executor::{Executor, Fitness, TaskFailure};
+pub use layout::take_place;
+pub use options::{EngineChoice, Options, PinChoice};
 pub use process::{Death, serve};
 pub use service::Worker;

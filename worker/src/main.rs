@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    telemetry::init("info,async_nats=warn");
+    telemetry::init_as("info,async_nats=warn", options.log_format);
+    // Before there is any other thread: all of them inherit it.
+    let pinned = fulltime_worker::take_place(&options);
     // Its threads only wait: decoding and inference have their own. And they stay: what dies with the thread that
     // started it (the lane processes) lives as long as the worker.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
-        Ok(runtime) if options.lane_process => return runtime.block_on(fulltime_worker::serve(&options)),
+        Ok(runtime) if options.lane_process => return runtime.block_on(fulltime_worker::serve(&options, pinned)),
         Ok(runtime) => {
             let result = runtime.block_on(run(&options));
             runtime.shutdown_timeout(Duration::from_millis(200));

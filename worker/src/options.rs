@@ -2,7 +2,12 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use fulltime_common::queue::LEASE;
+use fulltime_common::{
+    queue::LEASE,
+    telemetry::{LOG_FORMAT, LogFormat},
+};
+use fulltime_observe::http::Listen;
+use fulltime_topology::Place;
 
 /// Runs shards, container indexes and reduces for a fulltime coordinator.
 #[derive(Debug, Clone, clap::Parser)]
@@ -11,7 +16,7 @@ pub struct Options {
     /// NATS server with JetStream.
     #[arg(long, env = "FULLTIME_NATS", value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
-    /// Tasks worked on at once; default: one per core.
+    /// Tasks worked on at once; default: one per GPU, or one per core.
     #[arg(long, env = "FULLTIME_LANES", value_name = "N")]
     pub lanes: Option<NonZeroUsize>,
     /// Name in events and status; default: host and process id.
@@ -24,6 +29,16 @@ pub struct Options {
     /// What runs the models.
     #[arg(long, env = "FULLTIME_ENGINE", value_enum, default_value_t)]
     pub engine: EngineChoice,
+    /// GPUs that lanes run on: `auto` (all, if the engine can use them), `all`, `none`, or a list of numbers, uuids (of MIG
+    /// devices, too) and PCI addresses. `fulltime topology` shows what becomes of it.
+    #[arg(long, env = "FULLTIME_GPUS", value_name = "LIST", default_value = "auto")]
+    pub gpus: String,
+    /// GPUs that one lane splits a model over.
+    #[arg(long, env = "FULLTIME_GPUS_A_LANE", value_name = "N", default_value = "1")]
+    pub gpus_a_lane: NonZeroUsize,
+    /// Whether lanes are bound to processors and memory of their GPU's NUMA node.
+    #[arg(long, env = "FULLTIME_PIN", value_enum, default_value_t)]
+    pub pin: PinChoice,
     /// How long a task stays with a worker that shows no progress. The same for all workers of a bus.
     #[arg(long, env = "FULLTIME_LEASE", value_name = "TIME", default_value_t = LEASE.into())]
     pub lease: humantime::Duration,
@@ -33,7 +48,25 @@ pub struct Options {
     /// How long what runs may go on after SIGTERM before it is handed back.
     #[arg(long, env = "FULLTIME_GRACE", value_name = "TIME", default_value = "20s")]
     pub grace: humantime::Duration,
-    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`; for tests and planning.
+    /// Where metrics and probes are served, as address and port, or `off`; default: 127.0.0.1:9871, or a free port where
+    /// that is taken.
+    #[arg(long, env = "FULLTIME_LISTEN", value_name = "ADDR:PORT")]
+    pub listen: Option<Listen>,
+    /// File with a token that is demanded for everything but metrics and probes. Needed where others than this machine
+    /// can reach the address.
+    #[arg(long, env = "FULLTIME_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// How logs are written: pretty or json.
+    #[arg(long, env = LOG_FORMAT, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+    /// How ONNX Runtime computes: `provider=auto|cpu|cuda|tensorrt`, `device=N`, `precision=fp16`, ...
+    #[arg(long, env = "FULLTIME_ONNX", value_name = "OPTIONS", default_value = "")]
+    pub onnx: String,
+    /// How torch computes: `device=cpu|cuda:0+cuda:1`, `precision=fp32|fp16|bf16`, `channels-last`, ...
+    #[arg(long, env = "FULLTIME_TORCH", value_name = "OPTIONS", default_value = "")]
+    pub torch: String,
+    /// How the sim engine behaves, such as `item-ms=5,memory=4000,fault=12:hang`, or `@FILE` for the figures of a device;
+    /// for tests and planning.
     #[arg(long, env = "FULLTIME_SIM", value_name = "SCRIPT", hide = true)]
     pub sim: Option<String>,
     /// Infer every picture, even one that equals the one before: to measure what that saves, and to prove that it leaves no
@@ -43,7 +76,22 @@ pub struct Options {
     /// Be a lane of the worker at the other end of standard input.
     #[arg(long, hide = true)]
     pub lane_process: bool,
+    /// Where a lane process binds itself to, such as `8-15@bind:1`.
+    #[arg(long, hide = true)]
+    pub place: Option<Place>,
 }
+
+/// Whether lanes are bound to their place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PinChoice {
+    /// Where the machine has more than one node.
+    #[default]
+    Auto,
+    Off,
+}
+
+/// Of metrics and probes, if not said otherwise and not taken.
+const PORT: u16 = 9871;
 
 /// Longest time without progress, if not said otherwise.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -54,8 +102,10 @@ pub enum EngineChoice {
     /// The best engine that is here.
     #[default]
     Auto,
-    /// ONNX Runtime on the CPU.
+    /// ONNX Runtime, on the CPU if `--onnx` says no other.
     Onnx,
+    /// libtorch, if this was built with it, on the CPU if `--torch` says no other.
+    Torch,
     /// No model at all: made-up detections, for tests of everything around them.
     Sim,
 }
@@ -66,6 +116,7 @@ impl EngineChoice {
         match self {
             Self::Auto => "auto",
             Self::Onnx => "onnx",
+            Self::Torch => "torch",
             Self::Sim => "sim",
         }
     }
@@ -77,6 +128,19 @@ impl Options {
     pub fn lane_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.lanes.unwrap_or_else(cores).get()
+    }
+
+    /// Whether lanes want a GPU each, by what the engine is told. With `--gpus all` the sim plays one on every GPU that is there.
+    pub(crate) fn uses_gpus(&self) -> bool {
+        let says = |options: &str, key: &str, values: &[&str]| {
+            let value = options.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='));
+            value.is_some_and(|value| values.iter().any(|known| value.starts_with(known)))
+        };
+        match self.engine {
+            EngineChoice::Auto | EngineChoice::Onnx => says(&self.onnx, "provider", &["auto", "cuda", "tensorrt"]),
+            EngineChoice::Torch => says(&self.torch, "device", &["cuda"]),
+            EngineChoice::Sim => false,
+        }
     }
 
     /// The given name, or `host-pid`.
@@ -93,6 +157,11 @@ impl Options {
             let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
             base.unwrap_or_else(std::env::temp_dir).join("fulltime")
         })
+    }
+
+    /// Where to listen.
+    pub(crate) fn listen(&self) -> Listen {
+        self.listen.unwrap_or(Listen::Default(PORT))
     }
 
     pub(crate) fn lease(&self) -> Duration {

@@ -103,6 +103,8 @@ mod tests {
             archive: "a".into(),
             store: "s".into(),
             out: "o".into(),
+            generation: 1,
+            trace: None,
             kind: TaskKind::Reduce { inputs: "k".into(), generation: 1 },
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use fulltime_common::{
@@ -18,7 +21,8 @@ use crate::{
 /// The lanes of a worker. A task that runs alone, in a process of its own, takes a further one for as long as it runs.
 #[derive(Debug)]
 pub struct Seats {
-    lanes: usize,
+    /// Those that work.
+    lanes: AtomicUsize,
     plan: Mutex<Plan>,
     /// Beats with every lane.
     pub pulse: Pulse,
@@ -42,13 +46,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Seats {
     pub fn new(lanes: usize) -> Self {
-        Self { lanes, plan: Mutex::default(), pulse: Pulse::default() }
+        Self { lanes: AtomicUsize::new(lanes), plan: Mutex::default(), pulse: Pulse::default() }
+    }
+
+    /// So many lanes work from now on.
+    pub fn set_lanes(&self, lanes: usize) {
+        self.lanes.store(lanes, Ordering::Relaxed);
     }
 
     /// One entry a lane, in order.
     pub fn states(&self) -> Vec<LaneState> {
         let plan = locked(&self.plan);
-        let seats = plan.taken.last_key_value().map_or(0, |(last, _)| last + 1).max(self.lanes);
+        let seats = plan.taken.last_key_value().map_or(0, |(last, _)| last + 1).max(self.lanes.load(Ordering::Relaxed));
         let state = |seat| {
             let frames_total = plan.totals.get(&seat).copied().unwrap_or(0);
             LaneState { frames_total, ..plan.taken.get(&seat).cloned().unwrap_or_default() }
@@ -164,6 +173,8 @@ mod tests {
                 archive,
                 store,
                 out,
+                generation: 1,
+                trace: None,
                 kind,
             },
         )

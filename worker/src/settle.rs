@@ -1,7 +1,10 @@
 //! The end of a delivery: an event for the ledger, then the queue. In this order, so that a task that is gone from the
 //! queue has always been spoken about; and the same event twice is harmless.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use fulltime_common::{
     Disposition,
@@ -9,6 +12,7 @@ use fulltime_common::{
     queue::Delivery,
     wire::{Event, EventKind, Outcome, Task, TaskKind},
 };
+use fulltime_observe::metrics;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -48,6 +52,7 @@ impl Shared {
             debug!(%digest, frames = outcome.frames, found = outcome.found, "committed");
         }
         crash::point(Point::BeforeEvent);
+        self.board.add(&metrics::ATTEMPTS, &["committed"], 1.0);
         // Without the event the task must come again: it is then found, and spoken about.
         let said = self.say(&delivery.task, EventKind::Committed(outcome)).await;
         crash::point(Point::AfterEvent);
@@ -77,6 +82,10 @@ impl Shared {
                 .get_or_insert_with(|| WorkerError::unfit(&failure));
             self.drain.cancel();
             self.hurry.cancel();
+        }
+        self.board.add(&metrics::ATTEMPTS, &[&disposition.to_string()], 1.0);
+        if matches!(disposition, Disposition::Transient | Disposition::OutOfMemory) {
+            self.retries.fetch_add(1, Ordering::Relaxed);
         }
         let said = self.say(&delivery.task, failure.into_event()).await;
         let end = match end(disposition, said, delivery.delivered) {

@@ -2,7 +2,7 @@
 //! when nobody wants the work any more, and a word to the ledger that it runs.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use fulltime_common::{
     queue::Delivery,
     wire::{EventKind, Outcome, Task, Witness},
 };
+use fulltime_observe::metrics;
 use tracing::{error, warn};
 
 use crate::{
@@ -32,6 +33,7 @@ impl Shared {
     /// Runs the task and settles it.
     pub async fn work(&self, delivery: Delivery) {
         let task = &delivery.task;
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner).learn(task);
         let may_exist = delivery.delivered > 1 || !task.looked_for;
         let attempt = Arc::new(Attempt::new(may_exist, Box::new(Seat::of(&self.seats, task))));
         let result = self.attempt(&delivery, &attempt).await;
@@ -99,7 +101,10 @@ impl Shared {
                 Due::Nothing => {}
                 Due::Renewal => {
                     renewed = now;
-                    if let Err(error) = delivery.progress().await {
+                    let renewal = delivery.progress().await;
+                    let result = if renewal.is_ok() { "ok" } else { "error" };
+                    self.board.add(&metrics::LEASES, &[result], 1.0);
+                    if let Err(error) = renewal {
                         warn!(error = chain(&error), digest = %delivery.task.digest.short(), "could not renew a lease");
                     }
                 }
@@ -136,19 +141,12 @@ fn judged(mut failure: TaskFailure, attempt: &Attempt) -> TaskFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempt::Watcher;
-
-    struct Nobody;
-
-    impl Watcher for Nobody {
-        fn phase(&self, _: Phase) {}
-        fn beat(&self, _: u64) {}
-    }
+    use crate::attempt::Unwatched;
 
     #[test]
     fn only_what_failed_alone_after_its_canary_is_evidence_against_the_input() {
         let crash = || TaskFailure::from(TaskError::Panicked { message: "m".into() });
-        let attempt = Attempt::new(true, Box::new(Nobody));
+        let attempt = Attempt::new(true, Box::new(Unwatched));
         assert_eq!(judged(crash(), &attempt), crash());
         attempt.enter(Phase::Canary);
         let unfit = judged(crash(), &attempt);

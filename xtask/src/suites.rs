@@ -8,13 +8,13 @@ use std::{
 
 use clap::Args;
 
-use crate::{Outcome, cargo, tool};
+use crate::{Outcome, cargo, setup, tool, with_torch};
 
 #[derive(Debug, Args)]
 pub struct Options {
     /// Add the long suites (ignored tests).
     #[arg(long)]
-    full: bool,
+    pub full: bool,
     /// Only suites whose name contains this.
     #[arg(long)]
     only: Option<String>,
@@ -44,15 +44,36 @@ const LONG: [(&str, &[&str]); 1] = [(
     &["test", "--release", "--workspace", "--test", "*", "--", "--ignored", "--nocapture", "--test-threads=1"],
 )];
 
+/// The torch backend, in a target folder of its own, where libtorch is (`--full` brings it).
+const TORCH: (&str, &[&str]) = (
+    "torch",
+    &[
+        "test",
+        "--release",
+        "--package",
+        "fulltime-backend-torch",
+        "--features",
+        "torch",
+        "--target-dir",
+        "target/torch",
+        "--",
+        "--nocapture",
+    ],
+);
+
 pub fn run(options: &Options) -> Outcome {
     let long = if options.full { &LONG[..] } else { &[] };
+    let torch = setup::libtorch().map(|_| TORCH);
+    if torch.is_none() {
+        eprintln!("skipped: the torch backend (`cargo xtask setup --torch`, 540 MB of downloads)");
+    }
     let mut times: Vec<(&str, Duration, bool)> = Vec::new();
     let mut failed = None;
     let deny = cargo_deny();
     if deny.is_none() {
         eprintln!("skipped: licences of dependencies (cargo install --locked cargo-deny)");
     }
-    for (name, args) in SUITES.iter().chain([&CHAOS]).chain(&deny).chain(long) {
+    for (name, args) in SUITES.iter().chain([&CHAOS]).chain(&deny).chain(&torch).chain(long) {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
@@ -60,6 +81,7 @@ pub fn run(options: &Options) -> Outcome {
         let started = Instant::now();
         let outcome = match *name {
             "chaos" => tool("fulltime-chaos", args),
+            "torch" => with_torch(args),
             _ => cargo(args),
         };
         times.push((name, started.elapsed(), outcome.is_ok()));

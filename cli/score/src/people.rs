@@ -146,15 +146,16 @@ impl People {
         }
     }
 
-    /// Takes in how identities outlast the cuts of a recording: a person who is found on both sides of one or more cuts is
-    /// a case, decided by the identity that is found for him most on either side.
+    /// Takes in how identities outlast the cuts of a recording: a person who is followed on both sides of one or more cuts is
+    /// a case, decided by the identity that is found for him most on either side. Detections that nobody follows are
+    /// candidates, however weak; they make no case.
     pub fn take_cuts(&mut self, truth: &Sequence, found: &Sequence) {
         // By person and shot: what he is found as, and how often.
         let mut cases: BTreeMap<i64, BTreeMap<usize, Shot>> = BTreeMap::new();
         for (&frame, objects) in &found.frames {
             let shot = truth.cuts.partition_point(|cut| *cut <= frame);
             for (object, person) in objects.iter().zip(shown(truth, found, frame)) {
-                if let Some(person) = person {
+                if let Some(person) = person.filter(|_| object.id.is_some()) {
                     let shots = cases.entry(person).or_default();
                     *shots.entry(shot).or_default().entry(object.id).or_default() += 1;
                 }
@@ -213,22 +214,23 @@ impl People {
     }
 }
 
-/// The true person whom each found object of a frame shows: who overlaps it most, each once.
+/// The true person whom each found object of a frame shows: who overlaps it most, each once. Objects without identity are
+/// detections that the tracker did not follow; they come after those with one.
 fn shown(truth: &Sequence, found: &Sequence, frame: u32) -> Vec<Option<i64>> {
     let (truth, found) = (truth.frame(frame), found.frame(frame));
-    let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
+    let mut pairs: Vec<(bool, f64, usize, usize)> = Vec::new();
     for (column, b) in found.iter().enumerate() {
         for (row, a) in truth.iter().enumerate() {
             let overlap = by_box(a, b);
             if overlap >= THRESHOLD && a.id.is_some() {
-                pairs.push((overlap, row, column));
+                pairs.push((b.id.is_none(), overlap, row, column));
             }
         }
     }
-    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    pairs.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then((a.2, a.3).cmp(&(b.2, b.3))));
     let mut taken = vec![false; truth.len()];
     let mut shown = vec![None; found.len()];
-    for (_, row, column) in pairs {
+    for (_, _, row, column) in pairs {
         if !taken[row] && shown[column].is_none() {
             taken[row] = true;
             shown[column] = truth[row].id;
@@ -279,6 +281,19 @@ mod tests {
         assert_eq!(figures.team, Answers { right: 2, wrong: 0, unknown: 0 });
         assert_eq!(figures.lasting, Answers { right: 2, wrong: 0, unknown: 0 });
         assert_eq!(&*people.team_names()["A"], "away");
+    }
+
+    #[test]
+    fn who_is_followed_comes_before_a_better_box_that_nobody_follows() {
+        let mut found = Sequence::new();
+        for frame in 1..=10 {
+            let person = object(&mut found, 1, 1.0, None, None);
+            found.push(frame, person);
+            found.push(frame, Object::new(None, Rect { x: 0.0, y: 0.0, w: 10.0, h: 20.0 }, 0.2));
+        }
+        let mut people = People::default();
+        people.take_cuts(&truth(), &found);
+        assert_eq!(people.figures().lasting, Answers { right: 1, wrong: 0, unknown: 0 });
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Describe {
 
     /// Digest of what is computed. File names, model names and notes are not in it.
     pub(super) fn digest(&self) -> Digest {
-        let part = |model: &Manifest| (model.file.sha256, model.input.clone(), model.output.clone());
+        let part = |model: &Manifest| (model.weights(), model.input.clone(), model.output.clone());
         let models = [&self.embedder, &self.numbers].map(|model| model.as_ref().map(part));
         Digest::of_json(&("describe", semantics::DESCRIBE, models, &self.settings))
     }

@@ -13,6 +13,10 @@ use crate::digest::Digest;
 pub struct Manifest {
     pub name: String,
     pub file: ModelFile,
+    /// The same model as TorchScript, for the torch engine: one file, or the stages of a model that may be split over several
+    /// devices, in order. A model whose `file` is TorchScript needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub torch: Vec<ModelFile>,
     pub input: ModelInput,
     pub output: ModelOutput,
     /// Names by class index; none for models that do not detect.
@@ -24,6 +28,23 @@ pub struct Manifest {
     /// Where it comes from, how it was trained, what it scores.
     #[serde(default)]
     pub notes: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// All files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &ModelFile> {
+        std::iter::once(&self.file).chain(&self.torch)
+    }
+
+    /// What stands for the weights in digests: the file's sha256, or, with TorchScript beside it, a digest of all.
+    #[must_use]
+    pub fn weights(&self) -> Digest {
+        if self.torch.is_empty() {
+            return self.file.sha256;
+        }
+        let files: Vec<&Digest> = self.files().map(|file| &file.sha256).collect();
+        Digest::of_json(&files)
+    }
 }
 
 /// The weights.

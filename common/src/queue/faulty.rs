@@ -232,6 +232,10 @@ impl Bus for FaultyBus {
         self.script.act(Operation::Claim, move || self.inner.claim(expected, value)).boxed()
     }
 
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>> {
         self.inner.hello(hello)
     }

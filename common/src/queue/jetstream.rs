@@ -177,12 +177,16 @@ impl Bus for JetStream {
         register::claim(&self.streams, expected, value).boxed()
     }
 
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
     fn hello<'a>(&'a self, hello: &'a Hello) -> BoxFuture<'a, Result<(), QueueError>> {
         async move { self.broadcast(HELLO, wire::encode(hello)?).await }.boxed()
     }
 
     fn hellos(&self) -> BoxFuture<'_, Result<BoxStream<'static, Hello>, QueueError>> {
-        self.broadcasts(HELLO, wire::decode::<Hello>).boxed()
+        self.broadcasts(HELLO, wire::decode_hello).boxed()
     }
 
     fn control<'a>(&'a self, control: &'a Control) -> BoxFuture<'a, Result<(), QueueError>> {

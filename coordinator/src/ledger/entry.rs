@@ -43,8 +43,11 @@ pub(super) struct Entry {
     /// Of the most urgent subscriber.
     pub band: Band,
     pub charges: Charges,
-    /// The latest release.
+    /// The latest release, and when it was made.
     release: u32,
+    released_at: Now,
+    /// Since when later releases have begun and this one has not.
+    passed: Option<Now>,
     /// Last sign of life.
     since: Now,
     /// The store is being asked although the task is out.
@@ -70,7 +73,10 @@ pub(super) struct Live {
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub worker: String,
+    /// When it came, or got its lane.
     pub since: Now,
+    /// It is with its worker, but on no lane yet.
+    pub waits: bool,
 }
 
 /// What the ledger has to do after an event.
@@ -103,6 +109,8 @@ impl Entry {
             band,
             charges,
             release: 0,
+            released_at: Now::ZERO,
+            passed: None,
             since: Now::ZERO,
             asked: false,
             live: Vec::new(),
@@ -114,6 +122,10 @@ impl Entry {
     /// The latest release.
     pub fn release(&self) -> u32 {
         self.release
+    }
+
+    pub fn released_at(&self) -> Now {
+        self.released_at
     }
 
     /// The subscriber on whose account it runs.
@@ -144,7 +156,7 @@ impl Entry {
     pub fn released(&mut self, least: u32, account: &JobId, now: Now) -> u32 {
         self.release = (self.release + 1).max(least);
         self.phase = Phase::Out;
-        self.since = now;
+        (self.since, self.released_at, self.passed) = (now, now, None);
         self.asked = false;
         let live = Live { release: self.release, band: self.band, account: Some(account.clone()), run: None };
         self.live.push(live);
@@ -173,6 +185,27 @@ impl Entry {
         self.asked = false;
     }
 
+    /// A worker says that it has this work, on a lane or waiting for one.
+    pub fn seen(&mut self, worker: &str, waits: bool, now: Now) {
+        self.sign_of_life(now);
+        for run in self.live.iter_mut().filter_map(|live| live.run.as_mut()).filter(|run| run.worker == worker) {
+            if run.waits && !waits {
+                run.since = now;
+            }
+            run.waits = waits;
+        }
+    }
+
+    /// For how long later releases have begun while this one has not. To be told again and again whether they have.
+    pub fn left_behind(&mut self, passed: bool, now: Now) -> Duration {
+        if passed && !self.is_running() {
+            now.saturating_sub(*self.passed.get_or_insert(now))
+        } else {
+            self.passed = None;
+            Duration::ZERO
+        }
+    }
+
     /// How long a released task has been silent; zero while the store is being asked, or a failure is being recorded.
     pub fn silent_for(&self, now: Now) -> Duration {
         let waits = self.phase == Phase::Out && !self.asked && self.recording.is_empty();
@@ -187,7 +220,15 @@ impl Entry {
         }
         let runs: Option<Vec<&Run>> = self.live.iter().map(|live| live.run.as_ref()).collect();
         let latest = runs?.into_iter().max_by_key(|run| run.since)?;
-        (now.saturating_sub(latest.since) >= least).then_some(latest)
+        (!latest.waits && now.saturating_sub(latest.since) >= least).then_some(latest)
+    }
+
+    /// The worker where a shard lies that nobody works on: others may have a lane for it.
+    pub fn waits_at(&self) -> Option<&Run> {
+        match &self.live[..] {
+            [Live { run: Some(run), .. }] if run.waits && self.is_map() && self.recording.is_empty() => Some(run),
+            _ => None,
+        }
     }
 
     pub fn rival(&mut self) {
@@ -213,7 +254,7 @@ impl Entry {
     fn started(&mut self, event: &Event, now: Now) -> After {
         // Whoever begins is asked no more: its commit or its silence will tell.
         self.phase = Phase::Out;
-        let run = Some(Run { worker: event.worker.clone(), since: now });
+        let run = Some(Run { worker: event.worker.clone(), since: now, waits: false });
         let Some(live) = self.live.iter_mut().find(|live| live.release == event.release) else {
             let live = Live { release: event.release, band: self.band, account: None, run };
             self.live.push(live);

@@ -18,6 +18,7 @@ use fulltime_common::{
 use super::{
     Action, Admitted, JobId, Now, Past, Place,
     fixture::{Fixture, Reading, Share, Stage},
+    observed::{Aside, Seen},
     status::Rate,
     turns::Tenant,
 };
@@ -86,6 +87,8 @@ pub(super) struct Job {
     failure: Option<JobFailure>,
     pub manifest: Option<String>,
     pub stages: Vec<(String, f64)>,
+    /// For people only.
+    pub seen: Aside<Seen>,
 }
 
 /// What all tasks of a job have in common.
@@ -173,6 +176,7 @@ impl Job {
             failure: None,
             manifest: None,
             stages: Vec::new(),
+            seen: Aside::default(),
         }
     }
 
@@ -256,6 +260,8 @@ impl Job {
         self.splits.clear();
         self.past = Vec::new();
         self.fixtures = Vec::new();
+        self.seen.record.shrink();
+        self.seen.findings.clear();
     }
 
     pub fn is_over(&self) -> bool {
@@ -314,6 +320,15 @@ impl Job {
         self.preparing = self.preparing + after[2] - preparing;
         self.planned |= !matches!(fixture.stage, Stage::Listed | Stage::Relisting) && !fixture.stage.is_preparing();
         Some(result)
+    }
+
+    /// Tasks of matches that are held, which nobody could do.
+    pub fn held_share(&self) -> u64 {
+        if self.held == 0 {
+            return 0;
+        }
+        let left = |share: &Share| share.recordings - share.recordings_indexed + share.shards - share.shards_done + 1;
+        self.fixtures.iter().filter(|fixture| fixture.held.is_some()).map(|fixture| left(&fixture.share)).sum()
     }
 
     pub fn generation(&self) -> u32 {

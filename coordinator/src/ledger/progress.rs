@@ -360,6 +360,7 @@ impl Job {
             elapsed_seconds: now.saturating_sub(self.started).as_secs_f64(),
             frames: self.frames_run,
             stage_seconds: self.stages.clone(),
+            seen: self.seen.clone(),
         });
         actions.push(Action::Finish { job: self.id.clone(), outcomes: outcomes.collect(), run });
     }

@@ -49,6 +49,8 @@ impl Job {
     /// `running` are frames that lanes have done of shards not yet committed.
     pub fn sample(&mut self, running: u64, now: Now) {
         self.rate.note(self.frames_run + running, now);
+        let at = now.saturating_sub(self.started).as_secs_f64();
+        self.seen.record.frames.total(at, (self.frames_run + running) as f64);
     }
 
     fn status(&self, running: u64, now: Now) -> JobStatus {
@@ -83,6 +85,8 @@ impl Job {
             stage_seconds: self.stages.clone(),
             manifest: self.manifest.clone(),
             failure: self.failure(),
+            timeline: self.seen.record.frames.rates(),
+            failed_attempts: self.seen.failures.clone(),
         }
     }
 }

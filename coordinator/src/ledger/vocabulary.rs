@@ -15,7 +15,7 @@ use fulltime_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, WorkId};
+use super::{Aside, JobId, Seen, WorkId};
 use crate::manifest::{Manifest, Quarantined, Totals};
 
 /// What happened.
@@ -347,6 +347,7 @@ pub struct RunFigures {
     pub frames: u64,
     /// Busy seconds of all lanes by stage, in the order of the first report.
     pub stage_seconds: Vec<(String, f64)>,
+    pub seen: Aside<Seen>,
 }
 
 /// How a match ended.

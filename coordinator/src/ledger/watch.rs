@@ -2,7 +2,32 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use super::{Action, Entry, JobId, Ledger, Now, Pool, WorkId, job, pool_of};
+use super::{Action, Entry, JobId, Ledger, Now, WorkId, job, pool_of};
+
+/// How a queue moves. Tasks leave it about in the order in which they were released, so one that waits behind others is
+/// not lost, however long it waits: a full window on slow lanes takes longer than any patience.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Flow {
+    /// When the latest release that has begun was made.
+    begun: Now,
+    /// When a task last began.
+    moved: Now,
+}
+
+impl Flow {
+    pub(super) fn moved(&mut self, released: Now, now: Now) {
+        (self.begun, self.moved) = (self.begun.max(released), now);
+    }
+
+    /// Whether later releases than this one have begun.
+    fn has_passed(&self, released: Now) -> bool {
+        released < self.begun
+    }
+
+    fn stands_still(&self, patience: Duration, now: Now) -> bool {
+        now.saturating_sub(self.moved) >= patience
+    }
+}
 
 impl Ledger {
     pub(super) fn tick(&mut self, minute: Option<u16>, now: Now, actions: &mut Vec<Action>) {
@@ -26,6 +51,7 @@ impl Ledger {
         }
         self.ask_for_lost_work(now, actions);
         self.pause_the_hopeless(now, actions);
+        self.look_at_the_workers(&ids, now);
         for id in &ids {
             self.race_the_stragglers(id, now, actions);
         }
@@ -36,12 +62,20 @@ impl Ledger {
         }
     }
 
-    /// A released task of which nobody has spoken for a long time was lost by the queue, or its event was: the store knows
-    /// more. If it does not, the task is released again, in place of what may still be queued.
+    /// A released task of which nobody has spoken for a long time, though it was its turn, was lost by the queue, or its event
+    /// was: the store knows more. If it does not, the task is released again, in place of what may still be queued.
     fn ask_for_lost_work(&mut self, now: Now, actions: &mut Vec<Action>) {
         let silence = self.policy.lost_after();
-        let silent = self.work.iter().filter(|(_, entry)| entry.silent_for(now) >= silence);
-        let silent: Vec<_> = silent.map(|(work, _)| work.clone()).collect();
+        let mut silent = Vec::new();
+        for (work, entry) in &mut self.work {
+            let flow = self.flows.get(&(entry.is_map(), entry.band)).copied().unwrap_or_default();
+            // Neighbours in a queue overtake each other a little; only who is left behind for long is lost.
+            let left = entry.left_behind(flow.has_passed(entry.released_at()), now) >= silence;
+            let missed = entry.is_running() || left || flow.stands_still(silence, now);
+            if missed && entry.silent_for(now) >= silence {
+                silent.push(work.clone());
+            }
+        }
         for work in silent {
             if let Some(entry) = self.work.get_mut(&work) {
                 entry.asked_again();
@@ -85,32 +119,36 @@ impl Ledger {
         }
     }
 
-    /// At the tail of a job, lanes that stand idle run a shard once more that takes much longer than others did, and again
-    /// if that run is no faster. The first commit counts.
+    /// At the tail of a job, lanes that stand idle take over what waits for a lane elsewhere; then they run once more what takes
+    /// much longer than others did, and again if that run is no faster. The first commit counts.
     fn race_the_stragglers(&mut self, id: &JobId, now: Now, actions: &mut Vec<Action>) {
         let Some(job) = self.jobs.get(id).filter(|job| !job.is_over() && !job.is_paused() && !job.has_more()) else {
             return;
         };
-        let Some(median) = job.median_duration() else { return };
-        let least = (median * self.policy.straggler_percent / 100).max(self.policy.straggler_least);
-        let of_job = |entry: &Entry| entry.account().is_some_and(|s| s.job == *id);
-        let slow = self.work.iter().filter(|(_, entry)| of_job(entry));
-        let slow =
-            slow.filter_map(|(work, entry)| Some((entry.straggles(least, self.policy.rivals, now)?, entry, work)));
-        let mut slow: Vec<(Duration, WorkId, Pool, String)> = slow
-            .filter_map(|(run, entry, work)| {
-                let kind = job.task(entry.account()?.place)?;
-                Some((now.saturating_sub(run.since), work.clone(), pool_of(&kind), run.worker.clone()))
-            })
-            .collect();
-        slow.sort_by_key(|(age, ..)| Reverse(*age));
+        let least = job
+            .median_duration()
+            .map(|median| (median * self.policy.straggler_percent / 100).max(self.policy.straggler_least));
+        let of_job = self.work.iter().filter(|(_, entry)| entry.account().is_some_and(|s| s.job == *id));
+        let candidate = |(work, entry): (&WorkId, &Entry)| {
+            let slow = || least.and_then(|least| entry.straggles(least, self.policy.rivals, now));
+            let run = entry.waits_at().or_else(slow)?;
+            let kind = job.task(entry.account()?.place)?;
+            let age = Reverse(now.saturating_sub(run.since));
+            Some((!run.waits, age, work.clone(), pool_of(&kind), run.worker.clone()))
+        };
+        let mut candidates: Vec<_> = of_job.filter_map(candidate).collect();
+        // What waits comes first, the longest before the others.
+        candidates.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
         // Idle lanes will take what is queued first.
         let mut taken = self.work.values().filter(|entry| !entry.is_running()).count();
-        for (_, work, pool, worker) in slow {
+        for (runs, _, work, pool, worker) in candidates {
             if self.fleet.idle_lanes(&pool, &worker, now) > taken {
                 taken += 1;
+                if !runs {
+                    self.call_off(&work, None, actions);
+                }
                 if let Some(entry) = self.work.get_mut(&work) {
-                    entry.rival();
+                    if runs { entry.rival() } else { entry.live.clear() }
                 }
                 self.release(&work, Some(worker), now, actions);
             }

@@ -19,6 +19,8 @@ fn job() -> Job {
         max_gpu_hours: None,
         window: None,
         webhook: None,
+        cost: None,
+        trace: None,
         pipeline: Digest::of_bytes(b"pipeline"),
         submitted_at: String::new(),
     }

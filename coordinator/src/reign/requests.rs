@@ -27,7 +27,12 @@ impl Reign {
                 let jobs = self.ledger.status(job.as_deref(), now);
                 let reply = match job {
                     Some(job) if jobs.is_empty() => unknown(&job),
-                    _ => Reply::Status { jobs, workers: self.ledger.workers(now) },
+                    _ => Reply::Status {
+                        jobs,
+                        workers: self.ledger.workers(now),
+                        findings: self.ledger.findings(now),
+                        leader: self.outlook.leader(self.mandate.epoch),
+                    },
                 };
                 return answer(asked, reply).await;
             }

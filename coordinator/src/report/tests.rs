@@ -1,13 +1,18 @@
 //! What must be on the page, and what must never be.
 
 use fulltime_common::{
-    Digest,
+    Digest, Disposition,
     plan::{EngineClass, Gap},
     results::PreviewInfo,
     spec::ShardLength,
 };
+use fulltime_observe::{
+    Doing, Histogram, LaneSample, Sample, StageSample,
+    anomaly::{Finding, Kind},
+};
 
 use super::*;
+use crate::ledger::{Aside, PastFinding};
 use crate::manifest::{MatchRecord, ModelRecord, PipelineRecord, Quarantined, SemanticsRecord, Totals, VERSION};
 
 fn id(name: &str) -> MatchId {
@@ -111,7 +116,82 @@ fn run() -> RunFigures {
         elapsed_seconds: 3254.0,
         frames: 270_000,
         stage_seconds: stage_seconds.map(|(name, seconds)| (name.to_owned(), seconds)).into(),
+        seen: Aside::default(),
     }
+}
+
+/// As [`run`], with ten minutes of two lanes that infer for nine tenths of their time.
+fn seen_run() -> RunFigures {
+    let mut latency = Histogram::default();
+    latency.add(0.09);
+    let stage = |stage: &str, busy| StageSample { stage: stage.into(), busy, cpu: busy, latency: latency.clone() };
+    let lane = |lane| LaneSample {
+        lane,
+        job: Some("j".into()),
+        seconds: 1.0,
+        doing: vec![(Doing::Infer, 0.9), (Doing::Pictures, 0.06), (Doing::Commit, 0.04)],
+        stages: vec![stage("decode", 0.3), stage("infer", 0.9), stage("total", 0.0)],
+        frames: 20,
+        ..LaneSample::default()
+    };
+    let sample = Sample { seconds: 1.0, lanes: vec![lane(0), lane(1)], machine_cpu: 0.5, ..Sample::default() };
+    let mut figures = RunFigures { elapsed_seconds: 600.0, ..run() };
+    for second in 1..=600 {
+        figures.seen.record.note("j", "<worker>", &sample, f64::from(second));
+        figures.seen.record.frames.total(f64::from(second), f64::from(second) * 40.0);
+    }
+    figures.seen.lane_seconds = 1200.0;
+    figures.seen.failures = vec![(Disposition::Transient, 14)];
+    let finding = Finding::new(Kind::StoreSlow, "<worker>", "890 ms a call, 12 ms before");
+    figures.seen.findings = vec![PastFinding { finding, first: 90.0, last: 150.0 }];
+    figures
+}
+
+#[test]
+fn the_page_shows_how_the_job_ran_and_what_held_it_up() {
+    let matches = [summary("home-away", Vec::new()), summary("north-south", Vec::new())];
+    let (manifest, run) = (manifest(&matches, Vec::new()), seen_run());
+    let page = Report::new(&manifest, &run).finish();
+    for text in [
+        "<b>90 %</b> of what the bottleneck alone allows. Bottleneck: <b>infer</b>.",
+        "40 frames/s from start to end; 44.4 frames/s if <b>infer</b> had never waited",
+        "<h2>Throughput</h2>",
+        "of which 100.0 % is accounted for here",
+        "<tr><td>infer</td><td>90 %",
+        "<span>&lt;worker&gt;</span> · 1</span>",
+        "transient<small>store or network trouble; tried again</small></td><td>14",
+        "<b>&lt;worker&gt;</b>: the store is slow <span class=\"soft\">(1:30 min to 2:30 min)</span>",
+    ] {
+        assert!(page.contains(text), "`{text}` is not on the page");
+    }
+    assert!(!page.contains("<h2>Cost</h2>"), "nothing is made up");
+    assert!(!page.contains("NaN") && !page.contains("<td>total</td>"));
+}
+
+#[test]
+fn cost_and_energy_are_shown_where_somebody_said_what_they_are() {
+    let matches = [summary("home-away", Vec::new()), summary("north-south", Vec::new())];
+    let (manifest, mut run) = (manifest(&matches, Vec::new()), seen_run());
+    let cost = Cost { lane_hour: Some(3.0), currency: Some("EUR".into()), lane_watts: None };
+    let page = Report::new(&manifest, &run).with_cost(Some(&cost)).finish();
+    assert!(
+        page.contains("<b>1.00 EUR</b><span>in all</span>") && page.contains("<b>0.5000 EUR</b><span>a match</span>")
+    );
+    assert!(!page.contains("Wh"), "no watts were given");
+    run.seen.record.joules = Some(7200.0);
+    let page = Report::new(&manifest, &run).finish();
+    assert!(
+        page.contains("<b>2.00 Wh</b><span>drawn by GPUs</span>")
+            && page.contains("<b>1.00 Wh</b><span>a match</span>")
+    );
+}
+
+#[test]
+fn a_job_that_ran_nothing_draws_nothing() {
+    let matches = [summary("home-away", Vec::new())];
+    let (manifest, run) = (manifest(&matches, Vec::new()), RunFigures::default());
+    let page = Report::new(&manifest, &run).finish();
+    assert!(!page.contains("<h2>Speed") && !page.contains("<h2>Lanes") && !page.contains("<h2>Troubles"));
 }
 
 #[test]

@@ -42,6 +42,15 @@ pub fn count(number: u64) -> String {
     out
 }
 
+/// A figure with three digits or so: `0.42`, `37.5`, `1 234`.
+pub fn short(number: f64) -> String {
+    match number {
+        n if n >= 99.5 => count(n.round() as u64),
+        n if n >= 9.95 || n.fract().abs() < 1e-9 => format!("{}", (n * 10.0).round() / 10.0),
+        n => format!("{}", (n * 100.0).round() / 100.0),
+    }
+}
+
 /// `1 match`, `2 matches`.
 pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })

@@ -83,6 +83,8 @@ impl Ground {
             max_gpu_hours: None,
             window: None,
             webhook: None,
+            cost: None,
+            trace: None,
             pipeline: pipeline.digest(),
             submitted_at: "2026-11-03T10:15:00Z".into(),
         };
@@ -251,7 +253,8 @@ impl Worker {
                 let lanes = vec![lane.lock().unwrap().clone()];
                 let (worker, host) = (hello_name.clone(), "here".into());
                 let (engine, waiting) = (engine.clone(), Vec::new());
-                let hello = Hello { worker, host, pid: 1, engine, lanes, waiting, draining: false };
+                let (draining, places, sample) = (false, vec![], None);
+                let hello = Hello { worker, host, pid: 1, engine, lanes, waiting, draining, places, sample };
                 hello_bus.hello(&hello).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

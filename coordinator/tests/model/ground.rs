@@ -91,6 +91,8 @@ pub fn hello(worker: &str) -> Hello {
         lanes: vec![LaneState::default()],
         waiting: Vec::new(),
         draining: false,
+        places: vec![],
+        sample: None,
     }
 }
 

@@ -47,6 +47,8 @@ pub fn task(job: &str, name: &str, engine: Option<&str>) -> Task {
         archive: place.clone(),
         store: place.clone(),
         out: place,
+        generation: 1,
+        trace: None,
         kind,
     }
 }

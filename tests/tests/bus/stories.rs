@@ -330,6 +330,8 @@ fn events_broadcasts_and_questions_arrive() {
             lanes: vec![],
             waiting: vec![("j".into(), Digest::of_bytes(b"w"))],
             draining: false,
+            places: vec![],
+            sample: None,
         };
         let control = Control::Stop { epoch: 1, work: vec![(Digest::of_bytes(b"w"), 1)] };
         bus.emit(&event).await.unwrap();

@@ -12,6 +12,7 @@ use std::{
 
 use fulltime_common::{
     index::RecordingIndex,
+    pipeline::Track,
     plan::{Gap, ReduceRecording},
     results::RecordingSummary,
 };
@@ -29,11 +30,14 @@ use crate::{
     picture::Mark,
     scene::{Picture, Scene, Step},
     timeline::Timeline,
-    tracker::{Bounds, Fate, Observation, Serial, Tracker, link},
+    tracker::{Bounds, Fate, Observation, Serial, Tracker, Tuning, link},
 };
 
 /// Places of people are compared at moments that are about so many seconds apart.
 const MOMENT_SECONDS: f64 = 1.0;
+
+/// Who is hidden to this share of the box is not described: what would be seen is somebody else.
+const HIDDEN: f32 = 0.35;
 
 /// The rows of one shard.
 #[derive(Debug, Default)]
@@ -153,9 +157,13 @@ impl<'t, 'a> Recording<'t, 'a> {
         let fps = if rate == 0 { 0.0 } else { f64::from(rate) / f64::from(per.max(1)) };
         let every = pipeline.detect.settings.every.max(1);
         let known = if fps > 0.0 { fps } else { 25.0 };
+        let mut settings = pipeline.track.clone();
+        if pipeline.describe.as_ref().is_some_and(|describe| describe.embedder.is_some()) {
+            settings.lost_seconds = settings.lost_seconds.min(Tuning::DEFAULT.described_lost_seconds);
+        }
         let moments = (known * MOMENT_SECONDS / f64::from(every)).round().max(1.0) as u32;
         Self {
-            tracker: Tracker::new(&pipeline.track, known, every).rethinking(),
+            tracker: Tracker::new(&settings, known, every).rethinking(),
             scene: Scene::new(inputs.width),
             ground: Ground::new(&inputs.views),
             camera: inputs.placement.camera.as_str().into(),
@@ -220,7 +228,10 @@ impl<'t, 'a> Recording<'t, 'a> {
     }
 
     fn track(&mut self, step: Step) -> Result<(), ReduceError> {
-        let Some(frame) = self.unseen.remove(&step.frame) else { return Ok(()) };
+        let Some(mut frame) = self.unseen.remove(&step.frame) else { return Ok(()) };
+        let followed = followed(&frame.rows, &self.timeline.pipeline.track);
+        // Of somebody behind another it is the other who would be described.
+        frame.descriptions.retain(|d| !is_hidden(&frame.rows, &followed, usize::from(d.detection)));
         self.repeated += u32::from(step.duplicate_of.is_some());
         self.ground.step(step.frame, step.motion.as_ref());
         if step.cut {
@@ -244,12 +255,14 @@ impl<'t, 'a> Recording<'t, 'a> {
         let mut looks = vec![None; frame.rows.len()];
         for described in &frame.descriptions {
             if let Some(look) = looks.get_mut(usize::from(described.detection)) {
-                *look = described.look.as_deref().map(signed);
+                *look = described.look.as_deref();
             }
         }
-        let seen: Vec<Observation> =
-            frame.rows.iter().zip(&looks).map(|(row, look)| observation(row, look.as_deref())).collect();
-        let serials = self.tracker.step(step.frame, &seen, self.motion.as_ref());
+        let seen: Vec<Observation> = followed.iter().map(|&at| observation(&frame.rows[at], looks[at])).collect();
+        let mut serials = vec![None; frame.rows.len()];
+        for (&at, serial) in followed.iter().zip(self.tracker.step(step.frame, &seen, self.motion.as_ref())) {
+            serials[at] = serial;
+        }
         self.tracked = (frame.rows.clone(), serials.clone());
         self.put_right();
         self.motion = Some(crate::tracker::CameraMotion::STILL);
@@ -494,8 +507,34 @@ fn foot(row: &DetectionRow) -> (f64, f64) {
     (f64::from(row.x) + f64::from(row.w) / 2.0, f64::from(row.y) + f64::from(row.h))
 }
 
-fn signed(look: &[u8]) -> Vec<i8> {
-    look.iter().map(|byte| byte.cast_signed()).collect()
+/// The rows that are followed, ascending: strong enough, and no stronger one of their class in nearly the same place.
+fn followed(rows: &[DetectionRow], settings: &Track) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows.len()).filter(|&at| rows[at].score >= settings.least_score).collect();
+    order.sort_by(|&a, &b| rows[b].score.total_cmp(&rows[a].score).then(a.cmp(&b)));
+    let mut followed: Vec<usize> = Vec::with_capacity(order.len());
+    for at in order {
+        let same = |&other: &usize| {
+            rows[other].class == rows[at].class
+                && bounds(&rows[other]).iou(&bounds(&rows[at])) > f64::from(settings.overlap)
+        };
+        if !followed.iter().any(same) {
+            followed.push(at);
+        }
+    }
+    followed.sort_unstable();
+    followed
+}
+
+/// Whether another person stands before this one: whose feet are lower in the picture is nearer.
+fn is_hidden(rows: &[DetectionRow], followed: &[usize], at: usize) -> bool {
+    let Some(own) = rows.get(at) else { return true };
+    let before = |other: &&DetectionRow| other.class == own.class && other.y + other.h > own.y + own.h;
+    let shared = |other: &DetectionRow| {
+        let w = (own.x + own.w).min(other.x + other.w) - own.x.max(other.x);
+        let h = (own.y + own.h).min(other.y + other.h) - own.y.max(other.y);
+        w.max(0.0) * h.max(0.0)
+    };
+    followed.iter().map(|&at| &rows[at]).filter(before).any(|other| shared(other) > HIDDEN * own.w * own.h)
 }
 
 /// Whether two pictures gave the same detections in the same order.
@@ -504,6 +543,31 @@ fn same_boxes(a: &[DetectionRow], b: &[DetectionRow]) -> bool {
     a.iter().map(boxes).eq(b.iter().map(boxes))
 }
 
-fn observation<'a>(row: &DetectionRow, look: Option<&'a [i8]>) -> Observation<'a> {
+fn observation<'a>(row: &DetectionRow, look: Option<&'a [u8]>) -> Observation<'a> {
     Observation { class: row.class, score: f64::from(row.score), bounds: bounds(row), look }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(x: f32, y: f32, score: f32) -> DetectionRow {
+        DetectionRow { frame: 0, class: 0, score, x, y, w: 40.0, h: 100.0 }
+    }
+
+    #[test]
+    fn only_the_strongest_of_those_in_one_place_is_followed() {
+        let rows = [row(0.0, 0.0, 0.5), row(5.0, 0.0, 0.9), row(200.0, 0.0, 0.2), row(300.0, 0.0, 0.4)];
+        let settings = Track { least_score: 0.3, overlap: 0.6, ..Track::default() };
+        assert_eq!(followed(&rows, &settings), [1, 3]);
+        assert_eq!(followed(&rows, &Track::default()), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn who_stands_behind_another_is_hidden_and_the_other_is_not() {
+        let rows = [row(0.0, 0.0, 0.9), row(15.0, 10.0, 0.8), row(30.0, -30.0, 0.7)];
+        let hidden = |followed: &[usize]| [0, 1, 2].map(|at| is_hidden(&rows, followed, at));
+        assert_eq!(hidden(&[0, 1, 2]), [true, false, true]);
+        assert_eq!(hidden(&[0]), [false, false, false], "what is not followed hides nobody");
+    }
 }

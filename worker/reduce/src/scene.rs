@@ -3,8 +3,9 @@
 //!
 //! Corners of one picture are found again in the next by their descriptors, and the motion that most of them agree on is
 //! the camera's (RANSAC: Fischler and Bolles, 1981; here with a fixed sequence of samples, so the same rows always give the
-//! same motion). Where no motion leads from one picture to the next and the light is another, too, there may be a cut; but
-//! only when the pictures after it do not lead back: a flash does, and so does a picture full of blur.
+//! same motion). Where no motion leads from one picture to the next and the light changes by far more than it does around
+//! (grass looks like grass, so no fixed change will do), there may be a cut; but only when the pictures after it do not
+//! lead back: a flash does, and so does a picture full of blur.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,10 +15,15 @@ use crate::tracker::{Bounds, CameraMotion};
 
 /// Pictures that are waited for before a cut is believed: longer than a flash, shorter than a shot.
 const FLASH: usize = 3;
-/// Mean difference of luma, the common shift taken out, from which on two pictures without common corners are two scenes;
-/// and from which on they are whatever their corners say.
-const UNLIKE: f64 = 7.0;
+/// Mean difference of luma, the common shift taken out, from which on two pictures without common corners may be two
+/// scenes, if it is also so many times the median of the steps around: a pan changes the light in each of its steps.
+const UNLIKE: f64 = 3.0;
+const LEAP: f64 = 2.0;
+/// From which on they may be after a picture that stood still: what went on meanwhile shows all at once.
+const UNLIKE_AFTER_STANDING: f64 = 7.0;
+/// From which on they are, whatever their corners say; and below which they are one scene.
 const STRANGE: f64 = 40.0;
+const ALIKE: f64 = 2.0;
 /// Corners whose descriptors differ in more bits are not the same place; nor are those with a second choice this near.
 const SAME_BITS: u32 = 30;
 const CLEAR_BITS: u32 = 6;
@@ -72,9 +78,13 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Scene {
     width: f64,
-    /// The last picture that belongs to the scene, and whether others have been shown since (a flash).
+    /// The last picture that belongs to the scene, whether it was shown before, and whether others have been shown since (a
+    /// flash).
     last: Option<Picture>,
+    stood: bool,
     flash: bool,
+    /// How unlike the last pictures were to those before them; one that was shown again is like itself.
+    recent: VecDeque<f64>,
     queue: VecDeque<Picture>,
     first_with: HashMap<u64, u32>,
 }
@@ -85,7 +95,9 @@ impl Scene {
         Self {
             width: f64::from(width.max(1)),
             last: None,
+            stood: false,
             flash: false,
+            recent: VecDeque::new(),
             queue: VecDeque::new(),
             first_with: HashMap::new(),
         }
@@ -103,30 +115,51 @@ impl Scene {
         let frame = picture.frame;
         let first = *self.first_with.entry(picture.hash).or_insert(frame);
         let duplicate_of = (first != frame).then_some(first);
+        let change = self.last.as_ref().map_or(0.0, |last| change(last, &picture));
         let (cut, motion) = match &self.last {
             None => (false, None),
             Some(last) if last.hash == picture.hash => (false, Some(CameraMotion::STILL)),
             Some(last) => {
-                let unlike = unlike(&last.luma, &picture.luma);
-                let motion = motion(last, &picture, self.width).filter(|_| unlike < STRANGE);
-                if motion.is_none() && unlike >= UNLIKE && self.leads_back(last) {
+                let motion = motion(last, &picture, self.width).filter(|_| change < STRANGE);
+                let leaps = motion.is_none() && self.leaps(change, &picture);
+                if leaps && self.leads_back(last) {
                     self.flash = true;
                     return Some(Step { frame, cut: false, motion: None, duplicate_of });
                 }
                 // The motion since before a flash is not that since the picture before.
-                (motion.is_none() && unlike >= UNLIKE, motion.filter(|_| !self.flash))
+                (leaps, motion.filter(|_| !self.flash))
             }
         };
+        self.recent.push_back(change);
+        if self.recent.len() > FLASH {
+            self.recent.pop_front();
+        }
+        self.stood = self.last.as_ref().is_some_and(|last| last.hash == picture.hash);
         (self.last, self.flash) = (Some(picture), false);
         Some(Step { frame, cut, motion, duplicate_of })
+    }
+
+    /// Whether the light changes with this picture as it does not around.
+    fn leaps(&self, by: f64, picture: &Picture) -> bool {
+        let ahead = std::iter::once(picture).chain(&self.queue).zip(&self.queue).map(|(a, b)| change(a, b));
+        let mut around: Vec<f64> = self.recent.iter().copied().chain(ahead).collect();
+        around.sort_by(f64::total_cmp);
+        let median = around.get(around.len() / 2).copied().unwrap_or_default();
+        let least = if self.stood { UNLIKE_AFTER_STANDING } else { UNLIKE };
+        by >= least && by >= LEAP * median
     }
 
     /// Whether one of the pictures that follow shows the scene of this one again.
     fn leads_back(&self, last: &Picture) -> bool {
         self.queue
             .iter()
-            .any(|later| unlike(&last.luma, &later.luma) < UNLIKE / 2.0 || motion(last, later, self.width).is_some())
+            .any(|later| unlike(&last.luma, &later.luma) < ALIKE || motion(last, later, self.width).is_some())
     }
+}
+
+/// How unlike a picture is to the one before; nothing for one that is shown again.
+fn change(last: &Picture, picture: &Picture) -> f64 {
+    if last.hash == picture.hash { 0.0 } else { unlike(&last.luma, &picture.luma) }
 }
 
 /// Mean difference of two luma signatures when their means are made equal.
@@ -340,6 +373,17 @@ mod tests {
         let pan = |f: u32| picture(f, 1, &CameraMotion::shift(-90.0 * f64::from(f), 0.0), light(f));
         let steps = steps((0..8).map(pan).collect());
         assert!(steps.iter().skip(1).all(|step| !step.cut && step.motion.is_some_and(|m| (m.x0 + 90.0).abs() < 1.0)));
+    }
+
+    #[test]
+    fn grass_to_grass_is_a_cut_when_the_light_leaps_and_none_when_it_goes_on() {
+        // No corner is found again; only how the light changes tells.
+        let light = |at: f64| std::array::from_fn(|i| (90.0 + at * if i < 32 { 1.0 } else { -1.0 }) as u8);
+        let grass = |f: u32, at: f64| picture(f, u64::from(f), &CameraMotion::STILL, light(at));
+        let leap = steps((0..12).map(|f| grass(f, if f < 6 { 0.0 } else { 4.0 })).collect());
+        assert_eq!(leap.iter().filter(|step| step.cut).map(|step| step.frame).collect::<Vec<_>>(), [6]);
+        let pan = steps((0..12).map(|f| grass(f, 4.0 * f64::from(f))).collect());
+        assert!(pan.iter().all(|step| !step.cut));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use fulltime_common::pipeline::Track as Settings;
 
+use crate::identity::{Direction, Look};
 pub use assignment::{Pair, assign};
 pub use camera::{CameraMotion, CameraPath};
 pub use interpolate::interpolate;
@@ -39,10 +40,12 @@ pub use untangle::Exchange;
 pub use whole::{Followed, Object, Sighting, follow};
 
 use tracklet::Growing;
-use untangle::{Close, Memory};
+use untangle::{Close, Looks, Memory};
 
 /// A track remembers its sightings for so long.
 const REMEMBER_SECONDS: f64 = 2.0;
+/// Pictures from which on a track's look is known.
+const KNOWN: u32 = 3;
 /// The unit of time in the motion model.
 const STEPS_PER_SECOND: f64 = 30.0;
 
@@ -52,8 +55,8 @@ pub struct Observation<'a> {
     pub class: u16,
     pub score: f64,
     pub bounds: Bounds,
-    /// What it looks like: an embedding of unit length times 127, where it was described.
-    pub look: Option<&'a [i8]>,
+    /// What it looks like, where it was described: an embedding of unit length in 127ths, as the shard tables have it.
+    pub look: Option<&'a [u8]>,
 }
 
 /// Names a track within its recording, counting from 0.
@@ -83,6 +86,7 @@ struct Live {
     story: Growing,
     /// The last seconds, for second thoughts.
     memory: VecDeque<Memory>,
+    looks: Looks,
 }
 
 impl Live {
@@ -91,6 +95,7 @@ impl Live {
         while self.memory.front().is_some_and(|memory| frame - memory.frame > frames) {
             self.memory.pop_front();
         }
+        self.looks.remember(frame, seen.look, frames);
     }
 }
 
@@ -223,6 +228,7 @@ impl Tracker {
             },
             &|t, o, alike| if !reported(t) && strong(o) { alike - self.tuning.new_gain } else { 0.0 },
         ];
+        let fits = self.fits(seen);
         for gain in rounds {
             let mut pairs = Vec::new();
             for (row, track) in self.live.iter().enumerate().filter(|(row, _)| matched[*row].is_none()) {
@@ -231,7 +237,7 @@ impl Tracker {
                         continue;
                     }
                     let alike = self.alike(&foreseen[row], observation);
-                    let gain = if alike > 0.0 { gain(track, observation, alike) } else { 0.0 };
+                    let gain = if alike > 0.0 { gain(track, observation, alike + fits(row, column)) } else { 0.0 };
                     if gain > 0.0 {
                         pairs.push(Pair { row, column, gain });
                     }
@@ -319,6 +325,7 @@ impl Tracker {
             seen: seen.bounds,
             story,
             memory,
+            looks: Looks::of(frame, seen.look),
         });
         serial
     }
@@ -372,6 +379,23 @@ impl Tracker {
         let away = dx * dx / (var_x + own) + dy * dy / (var_y + own);
         let near = tuning.distance_half / (tuning.distance_half + away);
         overlap * (1.0 - tuning.distance) + near * tuning.distance
+    }
+
+    /// What the looks of a track and a detection, by their positions, add to their likeness.
+    fn fits(&self, seen: &[Observation]) -> impl Fn(usize, usize) -> f64 + use<> {
+        let looks: Vec<Option<Direction>> = seen.iter().map(|o| o.look.map(Look::of).map(|l| l.direction())).collect();
+        let described = looks.iter().any(Option::is_some);
+        let known = |track: &Live| {
+            let all = track.looks.all();
+            (all.direction(), f64::from(all.count.min(KNOWN)) / f64::from(KNOWN))
+        };
+        let known: Vec<_> = self.live.iter().filter(|_| described).map(known).collect();
+        let Tuning { look_weight, look_zero, look_most, .. } = self.tuning;
+        move |row, column| {
+            let (Some((known, sure)), Some(look)) = (known.get(row), &looks[column]) else { return 0.0 };
+            let fits = |cosine: f64| (look_weight * (cosine - look_zero)).clamp(-look_most, look_most);
+            known.cosine(look).map_or(0.0, |cosine| sure * fits(cosine))
+        }
     }
 
     fn foresee(&self, track: &Live, frame: u32) -> Motion {

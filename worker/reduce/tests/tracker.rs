@@ -50,6 +50,33 @@ fn two_who_cross_keep_their_identities() {
 }
 
 #[test]
+fn who_turns_back_is_told_by_his_looks() {
+    // Both come together and turn back; how they moved says that they walked through each other.
+    const LOOKS: [[u8; 3]; 2] = [[127, 0, 0], [0, 127, 0]];
+    let frames = |described: bool| -> Vec<(u32, Vec<Observation>)> {
+        let frame = |t: u32| {
+            let x = 2.0 * f64::from(t.min(80 - t));
+            let look = |who: usize| LOOKS[who].as_slice();
+            let mut all = vec![seen(280.0 + x + jitter(t), 300.0), seen(440.0 - x + jitter(t + 999), 304.0)];
+            for (who, one) in all.iter_mut().enumerate() {
+                one.look = (described && t.is_multiple_of(5) && !(36..45).contains(&t)).then_some(look(who));
+            }
+            if (38..43).contains(&t) {
+                all.truncate(1);
+            }
+            (t, all)
+        };
+        (0..80).map(frame).collect()
+    };
+    let stays = |objects: &[Vec<(u32, usize)>]| {
+        objects.len() == 2
+            && (0..2).all(|who| objects[who].iter().all(|(t, seen)| (30..50).contains(t) || *seen == who))
+    };
+    assert!(stays(&objects(frames(true))), "{:?}", objects(frames(true)));
+    assert!(!stays(&objects(frames(false))), "motion alone would do: the test proves nothing");
+}
+
+#[test]
 fn a_camera_that_swings_shakes_nobody_off() {
     // Eight people stand nearly still; the picture jumps by more than the width of a box in every frame of the swing.
     let frames = (0..90u32).map(|t| {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use fulltime_common::{Digest, index::RecordingIndex, keys, pipeline::Pipeline, store::Store, wire::Task};
+use fulltime_observe::{Counts, Meter};
 use tracing::{info, warn};
 
 use crate::error::TaskError;
@@ -24,17 +25,27 @@ pub struct Cache {
     indexes: Recent<Digest, Arc<RecordingIndex>>,
     /// Models whose files were checked by this process. Locked over a download, so that lanes wait for one.
     models: tokio::sync::Mutex<BTreeSet<Digest>>,
+    /// Told of every call of a store, and of what was here already.
+    meter: Arc<Meter>,
 }
 
 impl Cache {
-    pub fn new(folder: PathBuf) -> Self {
+    pub fn new(folder: PathBuf, meter: Arc<Meter>) -> Self {
         Self {
             folder,
             stores: Recent::default(),
             pipelines: Recent::default(),
             indexes: Recent::default(),
             models: tokio::sync::Mutex::default(),
+            meter,
         }
+    }
+
+    /// Notes whether something was here; passes it on.
+    fn noted<T>(&self, found: Option<T>) -> Option<T> {
+        let (hit, miss) = (u64::from(found.is_some()), u64::from(found.is_none()));
+        self.meter.count(Counts { cache_hits: hit, cache_misses: miss, ..Counts::default() });
+        found
     }
 
     /// The archive of a task, for reading.
@@ -60,14 +71,18 @@ impl Cache {
         if let Some(store) = self.stores.get(url) {
             return Ok(store);
         }
-        let store = open(url)?;
+        let meter = Arc::clone(&self.meter);
+        let store = open(url)?.timed(move |call| {
+            meter.called(call.took, call.failed);
+            meter.count(Counts { bytes_read: call.read, bytes_written: call.written, ..Counts::default() });
+        });
         self.stores.insert(url.to_owned(), store.clone());
         Ok(store)
     }
 
     /// A pipeline object, checked against its name.
     pub async fn pipeline(&self, store: &Store, digest: Digest) -> Result<Arc<Pipeline>, TaskError> {
-        if let Some(pipeline) = self.pipelines.get(&digest) {
+        if let Some(pipeline) = self.noted(self.pipelines.get(&digest)) {
             return Ok(pipeline);
         }
         let key = keys::store::pipeline(&digest);
@@ -82,7 +97,7 @@ impl Cache {
 
     /// A container index.
     pub async fn index(&self, store: &Store, digest: Digest) -> Result<Arc<RecordingIndex>, TaskError> {
-        if let Some(index) = self.indexes.get(&digest) {
+        if let Some(index) = self.noted(self.indexes.get(&digest)) {
             return Ok(index);
         }
         let key = keys::store::index(&digest);
@@ -99,6 +114,7 @@ impl Cache {
         let folder = self.folder.join("models");
         let path = folder.join(sha256.to_string());
         if checked.contains(&sha256) {
+            self.noted(Some(()));
             return Ok(path);
         }
         let cache = |source| TaskError::Cache { path: path.clone(), source };
@@ -106,6 +122,7 @@ impl Cache {
             Ok(file) => {
                 let (found, _) = blocking(move || Digest::of_reader(file)).await?.map_err(cache)?;
                 if found == sha256 {
+                    self.noted(Some(()));
                     checked.insert(sha256);
                     return Ok(path);
                 }
@@ -114,6 +131,7 @@ impl Cache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(cache(error)),
         }
+        self.noted(None::<()>);
         let key = keys::store::model(&sha256);
         let bytes = store.get(&key).await?.ok_or_else(|| missing("model", store, &key))?;
         let (found, size) = (Digest::of_bytes(&bytes), bytes.len());
@@ -191,9 +209,9 @@ mod tests {
         let (store, sha256) = (store(dir.path()), Digest::of_bytes(b"weights"));
         let key = keys::store::model(&sha256);
         store.put(&key, "weights").await.unwrap();
-        let path = Cache::new(dir.path().join("cache")).model(&store, sha256).await.unwrap();
+        let path = Cache::new(dir.path().join("cache"), Arc::default()).model(&store, sha256).await.unwrap();
         std::fs::remove_file(store.folder().unwrap().join(&key)).unwrap();
-        let next = Cache::new(dir.path().join("cache"));
+        let next = Cache::new(dir.path().join("cache"), Arc::default());
         assert_eq!(next.model(&store, sha256).await.unwrap(), path);
         assert_eq!(std::fs::read(path).unwrap(), b"weights");
     }
@@ -203,7 +221,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, sha256) = (store(dir.path()), Digest::of_bytes(b"weights"));
         store.put(&keys::store::model(&sha256), "tampered").await.unwrap();
-        let error = Cache::new(dir.path().join("cache")).model(&store, sha256).await.unwrap_err();
+        let error = Cache::new(dir.path().join("cache"), Arc::default()).model(&store, sha256).await.unwrap_err();
         assert!(matches!(error, TaskError::ModelDigest { .. }));
         assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::JobUnfit));
         assert!(!dir.path().join("cache/models").exists());
@@ -217,7 +235,7 @@ mod tests {
         let file = dir.path().join("cache/models").join(sha256.to_string());
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "weig").unwrap();
-        let path = Cache::new(dir.path().join("cache")).model(&store, sha256).await.unwrap();
+        let path = Cache::new(dir.path().join("cache"), Arc::default()).model(&store, sha256).await.unwrap();
         assert_eq!(std::fs::read(path).unwrap(), b"weights");
     }
 

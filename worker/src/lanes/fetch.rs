@@ -89,8 +89,8 @@ impl LocalLanes {
     /// Brings the pipeline's models to this machine, if the engine needs any.
     pub async fn models(&self, store: &Store, pipeline: &Pipeline, attempt: &Attempt) -> Result<Models, TaskError> {
         let mut models = Models::new();
-        if self.engine.needs_model() {
-            for sha256 in pipeline.models() {
+        for manifest in pipeline.manifests() {
+            for sha256 in self.engine.files(manifest)? {
                 models.insert(sha256, self.cache.model(store, sha256).await?);
                 attempt.beat();
             }

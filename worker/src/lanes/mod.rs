@@ -12,6 +12,7 @@ use std::{
 };
 
 use fulltime_common::{
+    Digest,
     index::RecordingIndex,
     keys,
     plan::{RecordingRef, ReduceInputs, ShardSpec},
@@ -19,11 +20,12 @@ use fulltime_common::{
     store::Store,
     wire::{Outcome, Task, TaskKind},
 };
+use fulltime_observe::{Counts, Doing, LaneSample, Meter, Worked};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    attempt::{Attempt, Phase},
+    attempt::{Attempt, Phase, Unwatched},
     error::TaskError,
     executor::{Executor, TaskFailure},
     options::Options,
@@ -35,6 +37,7 @@ mod commit;
 mod engine;
 mod fetch;
 mod loading;
+mod meters;
 mod picture;
 mod shard;
 mod window;
@@ -43,6 +46,7 @@ pub use engine::Engine;
 
 use cache::{Cache, blocking};
 use fetch::{Prepared, ShardInput};
+use meters::{Meters, OnLane};
 use shard::Machine;
 
 /// Lanes of this process.
@@ -56,6 +60,8 @@ pub struct LocalLanes {
     turns: Semaphore,
     /// Kept between shards for their loaded models, latest last.
     machines: Mutex<Vec<Machine>>,
+    /// What each lane does.
+    meters: Meters,
 }
 
 impl Executor for LocalLanes {
@@ -77,16 +83,23 @@ impl Executor for LocalLanes {
     fn fetches_ahead(&self) -> bool {
         true
     }
+
+    fn samples(&self) -> Vec<LaneSample> {
+        self.meters.samples()
+    }
 }
 
 impl LocalLanes {
     pub fn new(engine: Engine, options: &Options, lanes: usize) -> Self {
+        let meters = Meters::new(lanes);
         Self {
             engine,
-            cache: Cache::new(options.cache_folder()),
+            // In a lane process there is one; of several, the first speaks for what they share.
+            cache: Cache::new(options.cache_folder(), meters.shared()),
             worker: options.worker_name(),
             turns: Semaphore::new(lanes),
             machines: Mutex::default(),
+            meters,
         }
     }
 
@@ -100,31 +113,39 @@ impl LocalLanes {
     ) -> Result<Outcome, TaskError> {
         if task.alone {
             attempt.enter(Phase::Canary);
+            let meter = self.meters.shared();
+            let _turn = meter.turn(&task.job, Doing::Canary);
             unless_halted(attempt, self.canary(task, attempt)).await?;
             attempt.enter(Phase::Running);
         }
         match &task.kind {
             TaskKind::Map { shard } => self.map(task, shard, attempt, read, started).await,
             TaskKind::Index { recording } => {
-                let _turn = self.turn(attempt, started).await?;
+                let _lane = self.turn(task, Doing::Index, attempt, started).await?;
                 let archive = self.archive(task, attempt, read)?;
                 unless_halted(attempt, self.index(task, archive, recording)).await
             }
             TaskKind::Reduce { inputs, .. } => {
-                let _turn = self.turn(attempt, started).await?;
+                let _lane = self.turn(task, Doing::Reduce, attempt, started).await?;
                 unless_halted(attempt, self.reduce(task, inputs, attempt)).await
             }
         }
     }
 
     /// Waits for a free lane.
-    async fn turn(&self, attempt: &Attempt, started: &mut Instant) -> Result<SemaphorePermit<'_>, TaskError> {
+    async fn turn(
+        &self,
+        task: &Task,
+        doing: Doing,
+        attempt: &Attempt,
+        started: &mut Instant,
+    ) -> Result<Lane<'_>, TaskError> {
         attempt.enter(Phase::Waiting);
         let waiting = async { self.turns.acquire().await.map_err(|_| TaskError::PreEmpted) };
         let turn = unless_halted(attempt, waiting).await?;
         attempt.enter(Phase::Running);
         *started = Instant::now();
-        Ok(turn)
+        Ok(Lane { on: self.meters.take(&task.job, doing), _turn: turn })
     }
 
     async fn map(
@@ -136,29 +157,41 @@ impl LocalLanes {
         started: &mut Instant,
     ) -> Result<Outcome, TaskError> {
         let since = Instant::now();
+        let fetching = self.meters.fetching();
         let input = match unless_halted(attempt, self.prepare(task, shard, attempt, read)).await? {
             Prepared::Ready(input) => *input,
             Prepared::Found(outcome) => return Ok(outcome),
         };
+        drop(fetching);
         let store = input.store.clone();
-        let _turn = self.turn(attempt, started).await?;
+        let lane = self.turn(task, Doing::Load, attempt, started).await?;
         // Long enough for the coordinator to have given it to a worker that stood idle.
         if since.elapsed() > LEASE
             && let Some(found) = commit::find(&store, &task.digest).await?
         {
             return Ok(found);
         }
-        let computed = self.compute(input, attempt).await?;
+        let computed = self.compute(input, attempt, lane.on.meter()).await?;
+        lane.on.meter().does(Doing::Commit);
         let since = Instant::now();
         let mut outcome = commit::shard(&store, &self.worker, &task.digest, shard, computed, attempt).await?;
-        outcome.stage_seconds.push(("commit".to_owned(), since.elapsed().as_secs_f64()));
+        let took = since.elapsed();
+        outcome.stage_seconds.push(("commit".to_owned(), took.as_secs_f64()));
+        lane.on.meter().add("commit", Worked { busy: took, ..Worked::default() });
+        lane.on.meter().count(Counts { shards: 1, ..Counts::default() });
         Ok(outcome)
     }
 
-    async fn compute(&self, input: ShardInput, attempt: &Arc<Attempt>) -> Result<commit::Computed, TaskError> {
+    async fn compute(
+        &self,
+        input: ShardInput,
+        attempt: &Arc<Attempt>,
+        meter: &Arc<Meter>,
+    ) -> Result<commit::Computed, TaskError> {
         let (fetching, mut machine, watched) = (input.window.abort_handle(), self.machine(), Arc::clone(attempt));
+        let meter = Arc::clone(meter);
         let computing = blocking(move || {
-            let result = machine.run(input, &watched);
+            let result = machine.run(input, &watched, &meter);
             (machine, result)
         });
         tokio::pin!(computing);
@@ -188,8 +221,23 @@ impl LocalLanes {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
     }
 
+    /// The canary, on a lane that has nothing else to do: with the models of a map task, which are then named beside the
+    /// answers, or without.
+    pub async fn show(&self, task: Option<&Task>) -> Result<(Option<Digest>, u64), TaskError> {
+        let _turn = self.turns.acquire().await.map_err(|_| TaskError::PreEmpted)?;
+        let Some(task) = task else {
+            return Ok((None, blocking(|| canary::check(None)).await??));
+        };
+        let map = match &task.kind {
+            TaskKind::Map { shard } => Some(shard.map),
+            TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
+        };
+        let attempt = Arc::new(Attempt::new(true, Box::new(Unwatched)));
+        Ok((map, self.canary(task, &attempt).await?))
+    }
+
     /// Shows that this worker can decode, and infer with the task's own pipeline.
-    async fn canary(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<(), TaskError> {
+    async fn canary(&self, task: &Task, attempt: &Arc<Attempt>) -> Result<u64, TaskError> {
         let loadable = match &task.kind {
             TaskKind::Map { shard } => {
                 let store = self.cache.store(task)?;
@@ -200,18 +248,19 @@ impl LocalLanes {
             TaskKind::Index { .. } | TaskKind::Reduce { .. } => None,
         };
         let (mut machine, attempt) = (self.machine(), Arc::clone(attempt));
-        let finished = blocking(move || -> Result<Machine, TaskError> {
+        let finished = blocking(move || -> Result<(Machine, u64), TaskError> {
             let models = match &loadable {
                 Some((map, pipeline, models)) => {
                     Some(loading::watched(&attempt, || machine.load(*map, models, pipeline))?)
                 }
                 None => None,
             };
-            canary::check(models)?;
-            Ok(machine)
+            let answers = canary::check(models)?;
+            Ok((machine, answers))
         });
-        self.keep(finished.await??);
-        Ok(())
+        let (machine, answers) = finished.await??;
+        self.keep(machine);
+        Ok(answers)
     }
 
     async fn index(&self, task: &Task, archive: Store, recording: &RecordingRef) -> Result<Outcome, TaskError> {
@@ -245,6 +294,12 @@ impl LocalLanes {
             ..Outcome::default()
         })
     }
+}
+
+/// A lane that a task has taken, until this is dropped.
+struct Lane<'a> {
+    on: OnLane<'a>,
+    _turn: SemaphorePermit<'a>,
 }
 
 /// Does `work`, or drops it half-way when the attempt is halted.

@@ -10,6 +10,7 @@ use std::{
 
 use fulltime_common::{Digest, pipeline::Pipeline};
 use fulltime_media::IntervalDecoder;
+use fulltime_observe::{Doing, Meter, Worked};
 use fulltime_tables::shard::{write_descriptions, write_detections, write_frames};
 use fulltime_vision::{Describer, Detector};
 
@@ -27,7 +28,7 @@ mod describe;
 mod infer;
 mod prepare;
 
-use clock::ThreadClock;
+use clock::Stage;
 pub use clock::process_time;
 use decode::decode;
 use describe::describe;
@@ -66,8 +67,9 @@ impl Machine {
     }
 
     /// Computes a shard. Blocks. The attempt is told of every batch, and looked at whether to go on.
-    pub fn run(&mut self, input: ShardInput, attempt: &Attempt) -> Result<Computed, TaskError> {
+    pub fn run(&mut self, input: ShardInput, attempt: &Attempt, meter: &Meter) -> Result<Computed, TaskError> {
         let ShardInput { shard, pipeline, index, models, mut window, .. } = input;
+        meter.does(Doing::Load);
         loading::watched(attempt, || self.load(shard.map, &models, &pipeline).map(|_| ()))?;
         let mut decoder = match self.decoder.take() {
             Some((of, decoder)) if of == shard.index => decoder,
@@ -82,10 +84,11 @@ impl Machine {
         let (spent_in, spent_out) = channel();
         let (found_in, found_out) = sync_channel(FOUND);
         let (decoded, prepared, inferred, described) = thread::scope(|scope| {
-            let decoding = scope.spawn(|| decode(&mut decoder, &index, &shard, &mut window, decoded_in));
-            let preparing = scope.spawn(|| prepare.run(decoded_out, prepared_in, spent_out));
-            let describing = scope.spawn(|| describe(describer.as_mut(), found_out, attempt));
-            let inferred = infer(detector, prepared_out, &spent_in, found_in, attempt);
+            let decoding = scope.spawn(|| decode(&mut decoder, &index, &shard, &mut window, decoded_in, meter));
+            let preparing = scope.spawn(|| prepare.run(decoded_out, prepared_in, spent_out, meter));
+            let describing = scope.spawn(|| describe(describer.as_mut(), found_out, attempt, meter));
+            let inferred = infer(detector, prepared_out, &spent_in, found_in, attempt, meter);
+            meter.does(Doing::Describe);
             (decoding.join(), preparing.join(), inferred, describing.join())
         });
         // The first stage that failed is the cause; the others only ran dry.
@@ -99,7 +102,9 @@ impl Machine {
         let (inferred, described) = (inferred?, described?);
         self.decoder = Some((shard.index, decoder));
 
-        let clock = ThreadClock::start();
+        meter.does(Doing::Tables);
+        meter.add("fetch", Worked { busy: window.busy(), ..Worked::default() });
+        let mut packing = Stage::start(meter, "tables");
         let Inferred { mut detections, mut frames, infer_busy, read_busy } = inferred;
         let mut descriptions = described.rows;
         let kept = |frame: u32| !gaps.iter().any(|gap| gap.frames.contains(&frame));
@@ -109,15 +114,16 @@ impl Machine {
         let (frame_count, detection_count) = (frames.len() as u32, detections.len() as u64);
         let (detections, frames) = (write_detections(&detections)?, write_frames(&frames)?);
         let descriptions = pipeline.describe.as_ref().map(|_| write_descriptions(&descriptions)).transpose()?;
+        packing.done();
         let stage_seconds = [
             ("fetch", window.busy()),
             ("decode", decode_busy),
-            ("preprocess", prepare_busy.crops),
-            ("evidence", prepare_busy.evidence),
+            ("preprocess", prepare_busy.crops.cpu),
+            ("evidence", prepare_busy.evidence.cpu),
             ("infer", infer_busy),
             ("postprocess", read_busy),
             ("describe", described.busy),
-            ("tables", clock.elapsed()),
+            ("tables", packing.total.cpu),
         ];
         let stage_seconds = stage_seconds.map(|(name, busy)| (name.to_owned(), busy.as_secs_f64())).into();
         Ok(Computed { detections, frames, descriptions, frame_count, detection_count, gaps, stage_seconds })
@@ -133,7 +139,8 @@ impl Machine {
                     Some(path) => std::fs::read(path).map_err(|source| TaskError::Cache { path: path.clone(), source }),
                     None => Ok(Vec::new()),
                 };
-                let detector = Detector::load(kind, &file(&pipeline.detect.model.file.sha256)?, &pipeline.detect)?;
+                let files = kind.files(&pipeline.detect.model)?.iter().map(file).collect::<Result<Vec<_>, _>>()?;
+                let detector = Detector::load_files(kind, &files, &pipeline.detect)?;
                 let classes = &pipeline.detect.model.classes;
                 let describer = pipeline.describe.as_ref();
                 let describer = describer.map(|describe| Describer::load(kind, describe, classes, file)).transpose()?;

@@ -3,7 +3,11 @@
 
 use std::io::{self, Read, Write};
 
-use fulltime_common::wire::{self, Outcome, Task};
+use fulltime_common::{
+    Digest,
+    wire::{self, Outcome, Task},
+};
+use fulltime_observe::LaneSample;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use wincode::{SchemaRead, SchemaReadOwned, SchemaWrite, config::DefaultConfig};
 
@@ -19,14 +23,24 @@ pub enum Order {
     Run { id: u64, task: Box<Task>, may_exist: bool },
     /// End it at the next batch.
     Halt { id: u64 },
+    /// Look at the canary, with the models of this task if there is one.
+    Canary { task: Option<Box<Task>> },
 }
 
 /// From a lane to the worker.
 #[derive(Debug, PartialEq, SchemaRead, SchemaWrite)]
 pub enum Report {
-    /// The first word: the class of this lane's results.
+    /// The first word: the class of this lane's results, and what has come of the place that it was given (whether it is
+    /// bound, and to which processors or why not).
     Ready {
         class: String,
+        place: Option<(bool, String)>,
+    },
+    /// What the canary's answers amount to, by the map pipeline they were made with; or why there are none.
+    Canary {
+        map: Option<Digest>,
+        answers: u64,
+        failure: Option<String>,
     },
     /// The first and last word: there will be no lane.
     Hopeless {
@@ -51,6 +65,8 @@ pub enum Report {
         id: u64,
         failure: TaskFailure,
     },
+    /// What the lane did in the last second. Not a sign of progress.
+    Samples(Vec<LaneSample>),
 }
 
 /// A message as a frame.
@@ -126,7 +142,10 @@ mod tests {
 
     #[tokio::test]
     async fn messages_come_out_as_they_went_in_and_half_a_frame_is_an_end() {
-        let sent = [Report::Ready { class: "sim".into() }, Report::Phase { id: 7, phase: Phase::Running }];
+        let sent = [
+            Report::Ready { class: "sim".into(), place: Some((true, "0-3".into())) },
+            Report::Phase { id: 7, phase: Phase::Running },
+        ];
         let mut bytes = Vec::new();
         sent.iter().for_each(|report| write(&mut bytes, report).unwrap());
         let mut reader = &bytes[..];

@@ -7,18 +7,19 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use fulltime_common::{
-    Disposition, Exit,
+    Digest, Disposition, Exit,
     error::{Failure, chain},
     plan::EngineClass,
     wire::{Outcome, Task, Witness},
 };
+use fulltime_observe::LaneSample;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{UnixStream, unix::OwnedWriteHalf},
@@ -31,6 +32,7 @@ use super::{
     Program,
     death::Death,
     frames::{self, Order, Report},
+    ward::handed_back,
 };
 use crate::{
     attempt::{Attempt, Phase},
@@ -61,7 +63,33 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Lane {
     mail: mpsc::UnboundedSender<Mail>,
+    care: mpsc::UnboundedSender<Care>,
     state: watch::Receiver<State>,
+}
+
+/// How a canary ended: its answers with the map pipeline that gave them, or the words of its failure.
+#[derive(Debug)]
+pub struct Canary {
+    pub lane: usize,
+    pub result: Result<Option<(Digest, u64)>, String>,
+}
+
+/// Who hears of a lane: its number, and the ends of its canaries and of its pinning.
+#[derive(Debug, Clone)]
+pub struct Ear {
+    pub lane: usize,
+    pub canaries: mpsc::UnboundedSender<Canary>,
+    pub places: mpsc::UnboundedSender<(usize, bool, String)>,
+}
+
+/// What becomes of the lane's process, whatever it is doing.
+#[derive(Debug)]
+enum Care {
+    /// No process, and no task, until there is another word.
+    Rest(String),
+    /// A process, and the canary in it.
+    Try(Option<Box<Task>>),
+    Work,
 }
 
 /// Whether there is a lane at all.
@@ -90,6 +118,23 @@ struct Assignment {
     done: oneshot::Sender<Ended>,
 }
 
+/// Where the samples of all lanes wait for the next heartbeat.
+#[derive(Debug, Default)]
+pub struct Tray(Mutex<BTreeMap<u32, LaneSample>>);
+
+impl Tray {
+    fn put(&self, lane: u32, samples: Vec<LaneSample>) {
+        let mut tray = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for sample in samples {
+            tray.entry(lane).or_default().merge(LaneSample { lane, ..sample });
+        }
+    }
+
+    pub fn take(&self) -> Vec<LaneSample> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
+    }
+}
+
 /// Abandons an assignment when dropped.
 struct Waiting<'a> {
     lane: &'a Lane,
@@ -104,14 +149,48 @@ impl Drop for Waiting<'_> {
 }
 
 impl Lane {
-    /// `fresh`: a process for one task that runs alone.
-    pub fn start(program: Program, fresh: bool) -> Self {
+    /// Without an ear it is a process for one task that runs alone.
+    ///
+    /// `tray` gets its samples under the number `number`.
+    pub fn start(program: Program, ear: Option<Ear>, number: u32, tray: Arc<Tray>) -> Self {
         let (mail, received) = mpsc::unbounded_channel();
+        let (care, cared) = mpsc::unbounded_channel();
         let (state, seen) = watch::channel(State::Starting);
-        let keeper =
-            Keeper { program, fresh, mail: received, state, held: BTreeMap::new(), ready: false, worked: false };
+        let keeper = Keeper {
+            program,
+            ear,
+            number,
+            tray,
+            mail: received,
+            care: cared,
+            state,
+            held: BTreeMap::new(),
+            ready: false,
+            worked: false,
+            trial: Trial::None,
+        };
         tokio::spawn(keeper.run());
-        Self { mail, state: seen }
+        Self { mail, care, state: seen }
+    }
+
+    /// Ends its process, and hands back what it runs, for this reason.
+    pub fn rest(&self, reason: &str) {
+        let _ = self.care.send(Care::Rest(reason.to_owned()));
+    }
+
+    /// Has it look at the canary, with this task's models.
+    pub fn try_out(&self, task: Option<Box<Task>>) {
+        let _ = self.care.send(Care::Try(task));
+    }
+
+    /// It may have tasks again.
+    pub fn work(&self) {
+        let _ = self.care.send(Care::Work);
+    }
+
+    /// Whether its process could take a task.
+    pub fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Ready(_))
     }
 
     /// Waits for the process to be ready.
@@ -157,13 +236,28 @@ fn explain(error: &WorkerError) -> Failure {
 
 struct Keeper {
     program: Program,
-    fresh: bool,
+    /// `None`: a process for one task.
+    ear: Option<Ear>,
+    number: u32,
+    tray: Arc<Tray>,
     mail: mpsc::UnboundedReceiver<Mail>,
+    care: mpsc::UnboundedReceiver<Care>,
     state: watch::Sender<State>,
     held: BTreeMap<u64, Assignment>,
     /// Whether the present process has said that it is ready, and whether it has ended a task.
     ready: bool,
     worked: bool,
+    trial: Trial,
+}
+
+/// The canary that this lane has been asked for.
+#[derive(Debug, Default)]
+enum Trial {
+    #[default]
+    None,
+    /// As soon as there is a process.
+    Wanted(Option<Box<Task>>),
+    Shown,
 }
 
 /// How the life of one process ended.
@@ -173,6 +267,8 @@ enum Life {
     Died(Death),
     /// We ended it, for the sake of a task that would not end.
     Ended,
+    /// We ended it, since the lane is not to work.
+    Rested(String),
     Hopeless(WorkerError),
 }
 
@@ -183,7 +279,7 @@ impl Keeper {
         loop {
             let begun = Instant::now();
             self.worked = false;
-            let life = match self.live(deaths > 0 || self.fresh).await {
+            let life = match self.live(deaths > 0 || self.ear.is_none()).await {
                 Ok(life) => life,
                 Err(source) => Life::Hopeless(WorkerError::Spawn { program: self.program.path.clone(), source }),
             };
@@ -195,7 +291,16 @@ impl Keeper {
                     deaths = 1;
                     continue;
                 }
+                Life::Rested(reason) => {
+                    self.hand_back(&reason);
+                    if !self.rest().await {
+                        return;
+                    }
+                    deaths = 1;
+                    continue;
+                }
                 Life::Died(death) => {
+                    self.shown(Err(format!("its process ended: {death}")));
                     warn!(%death, seconds = begun.elapsed().as_secs(), "a lane process ended");
                     self.bury(death);
                     deaths = if self.worked { 1 } else { deaths + 1 };
@@ -204,7 +309,7 @@ impl Keeper {
                     }
                 }
             }
-            if self.fresh && self.ready {
+            if self.ear.is_none() && self.ready {
                 // Its one task has been told.
                 return;
             }
@@ -232,6 +337,7 @@ impl Keeper {
         });
         let begun = Instant::now();
         self.ready = false;
+        self.state.send_replace(State::Starting);
         loop {
             tokio::select! {
                 report = reports.recv() => match report {
@@ -239,8 +345,22 @@ impl Keeper {
                         let exit = Exit::from_code(exit).unwrap_or(Exit::Internal);
                         return Ok(Life::Hopeless(WorkerError::Lane { exit, cause, hint }));
                     }
-                    Some(report) => self.hear(report),
+                    Some(report) => {
+                        self.hear(report);
+                        self.try_out(&mut orders).await;
+                    }
                     None => return last_word(&mut child).await,
+                },
+                Some(care) = self.care.recv() => match care {
+                    Care::Rest(reason) => {
+                        end_soon(&mut child).await;
+                        return Ok(Life::Rested(reason));
+                    }
+                    Care::Try(task) => {
+                        self.trial = Trial::Wanted(task);
+                        self.try_out(&mut orders).await;
+                    }
+                    Care::Work => {}
                 },
                 () = tokio::time::sleep_until((begun + READY).into()), if !self.ready => {
                     end(&mut child).await?;
@@ -260,15 +380,21 @@ impl Keeper {
 
     fn hear(&mut self, report: Report) {
         match report {
-            Report::Ready { class } => {
-                info!(class, "a lane is ready");
+            Report::Ready { class, place } => {
+                info!(class, place = place.as_ref().map(|(_, words)| words), "a lane is ready");
+                if let (Some(ear), Some((pinned, words))) = (&self.ear, place) {
+                    let _ = ear.places.send((ear.lane, pinned, words));
+                }
                 self.ready = true;
                 self.state.send_replace(State::Ready(EngineClass(class)));
             }
             Report::Hopeless { .. } => {}
+            Report::Canary { map, answers, failure } => {
+                self.shown(failure.map_or(Ok(map.map(|map| (map, answers))), Err));
+            }
             Report::Phase { id, phase } => {
                 if let Some(held) = self.held.get(&id) {
-                    if self.fresh && phase == Phase::Running {
+                    if self.ear.is_none() && phase == Phase::Running {
                         held.attempt.isolate();
                     }
                     held.attempt.enter(phase);
@@ -279,6 +405,7 @@ impl Keeper {
                     held.attempt.add_frames(frames);
                 }
             }
+            Report::Samples(samples) => self.tray.put(self.number, samples),
             Report::Committed { id, outcome } => self.done(id, Ok(outcome)),
             Report::Failed { id, failure } => self.done(id, Err(failure)),
         }
@@ -310,10 +437,7 @@ impl Keeper {
                 None => return false,
             },
         };
-        match frames::frame(&order) {
-            Ok(frame) => drop(orders.write_all(&frame).await),
-            Err(error) => warn!(error = chain(&error), "could not write to a lane"),
-        }
+        send(&order, orders).await;
         false
     }
 
@@ -328,6 +452,61 @@ impl Keeper {
                 Phase::Waiting => false,
             };
             let _ = done.send(if guilty { Ended::Here(Err(death.failure())) } else { Ended::Lost });
+        }
+    }
+
+    /// Sends the canary that is wanted, if there is a process for it.
+    async fn try_out(&mut self, orders: &mut OwnedWriteHalf) {
+        if !self.ready {
+            return;
+        }
+        match std::mem::replace(&mut self.trial, Trial::None) {
+            Trial::Wanted(task) => {
+                self.trial = Trial::Shown;
+                send(&Order::Canary { task }, orders).await;
+            }
+            other => self.trial = other,
+        }
+    }
+
+    fn shown(&mut self, result: Result<Option<(Digest, u64)>, String>) {
+        if !matches!(std::mem::take(&mut self.trial), Trial::None)
+            && let Some(ear) = &self.ear
+        {
+            let _ = ear.canaries.send(Canary { lane: ear.lane, result });
+        }
+    }
+
+    /// What was on the lane goes back to the queue, what waited for it to another lane.
+    fn hand_back(&mut self, reason: &str) {
+        let lane = self.ear.as_ref().map_or(0, |ear| ear.lane);
+        for Assignment { attempt, done } in std::mem::take(&mut self.held).into_values() {
+            let on_lane = attempt.phase().holds_lane();
+            let _ = done.send(if on_lane { Ended::Here(Err(handed_back(lane, reason))) } else { Ended::Lost });
+        }
+    }
+
+    /// Waits until the lane is wanted again; `false` if it never will be.
+    async fn rest(&mut self) -> bool {
+        self.trial = Trial::None;
+        loop {
+            tokio::select! {
+                biased;
+                care = self.care.recv() => match care {
+                    Some(Care::Rest(_)) => {}
+                    Some(Care::Try(task)) => {
+                        self.trial = Trial::Wanted(task);
+                        return true;
+                    }
+                    Some(Care::Work) => return true,
+                    None => return false,
+                },
+                mail = self.mail.recv() => match mail {
+                    Some(Mail::Run { assignment, .. }) => drop(assignment.done.send(Ended::Lost)),
+                    Some(Mail::Halt(_) | Mail::Abandon(_)) => {}
+                    None => return false,
+                },
+            }
         }
     }
 
@@ -359,6 +538,20 @@ async fn last_word(child: &mut Child) -> io::Result<Life> {
             end(child).await?;
             Ok(Life::Ended)
         }
+    }
+}
+
+async fn send(order: &Order, orders: &mut OwnedWriteHalf) {
+    match frames::frame(order) {
+        Ok(frame) => drop(orders.write_all(&frame).await),
+        Err(error) => warn!(error = chain(&error), "could not write to a lane"),
+    }
+}
+
+/// SIGKILL to a process whose device may be gone: the kernel may not let go of it for long, and nobody waits for that.
+async fn end_soon(child: &mut Child) {
+    if tokio::time::timeout(LAST_WORD, end(child)).await.is_err() {
+        warn!(pid = child.id(), "a lane process does not end: its driver holds it");
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use fulltime_common::error::{Explain as _, Failure, chain};
+use fulltime_topology::Pinned;
 use tokio::sync::mpsc;
 
 use super::frames::{self, Order, Report};
@@ -23,10 +24,13 @@ use crate::{
 
 /// Beats that come faster are one.
 const BEAT: Duration = Duration::from_millis(100);
+/// Between two samples of what the lane does.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 /// Serves the worker that is at the other end of standard input, until that end is closed.
-pub async fn serve(options: &Options) -> ExitCode {
-    match lane(options).await {
+/// `pinned`: what has come of its place.
+pub async fn serve(options: &Options, pinned: Option<Pinned>) -> ExitCode {
+    match lane(options, pinned).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let cause = format!("standard input is not a worker's socket: {error}");
@@ -35,16 +39,29 @@ pub async fn serve(options: &Options) -> ExitCode {
     }
 }
 
-async fn lane(options: &Options) -> io::Result<()> {
+async fn lane(options: &Options, pinned: Option<Pinned>) -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let reporter = Arc::new(Reporter(Mutex::new(socket.try_clone()?)));
     let engine = match Engine::find(options) {
         Ok(engine) => engine,
         Err(error) => return reporter.hopeless(&error),
     };
-    reporter.say(&Report::Ready { class: engine.class.0.clone() })?;
+    let place = pinned.map(|pinned| match pinned {
+        Pinned::Pinned { place, .. } => (true, place.cores.to_string()),
+        Pinned::None { why } => (false, why.to_string()),
+    });
+    reporter.say(&Report::Ready { class: engine.class.0.clone(), place })?;
 
     let lanes = Arc::new(LocalLanes::new(engine, options, 1));
+    let (watched, seen) = (Arc::clone(&reporter), Arc::clone(&lanes));
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(SAMPLE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            watched.or_end(&Report::Samples(seen.samples()));
+        }
+    });
     let (sender, mut orders) = mpsc::unbounded_channel();
     // Orders must be heard at any time, whatever the runtime does: a thread of their own.
     std::thread::spawn(move || {
@@ -72,6 +89,16 @@ async fn lane(options: &Options) -> io::Result<()> {
                         Err(failure) => Report::Failed { id, failure },
                     };
                     reporter.or_end(&report);
+                });
+            }
+            Order::Canary { task } => {
+                let (lanes, reporter) = (Arc::clone(&lanes), Arc::clone(&reporter));
+                tokio::spawn(async move {
+                    let (map, answers, failure) = match lanes.show(task.as_deref()).await {
+                        Ok((map, answers)) => (map, answers, None),
+                        Err(error) => (None, 0, Some(chain(&error))),
+                    };
+                    reporter.or_end(&Report::Canary { map, answers, failure });
                 });
             }
             Order::Halt { id } => {

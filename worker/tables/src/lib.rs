@@ -1,7 +1,7 @@
 //! The tables of fulltime: typed rows to Parquet bytes and back.
 //!
 //! Two families. [`shard`] holds what a map task leaves for the reduce of its match; [`matches`] holds what a reduce
-//! publishes for people, read as they lie by `DuckDB`, Polars and Spark. [`show`] prints a few rows of any of them.
+//! publishes for people, read as they lie by `DuckDB`, Polars and Spark. [`performance`] holds how lanes did. [`show`] prints a few rows of any of them.
 //!
 //! Equal rows give equal bytes: row groups have a fixed number of rows however the rows arrive, the writer's name is
 //! fixed, no clock and no host is asked. The bytes do depend on the Parquet and zstd packages, which is what the golden
@@ -15,6 +15,7 @@ pub mod corners;
 mod error;
 mod file;
 pub mod matches;
+pub mod performance;
 mod row;
 pub mod shard;
 pub mod show;

@@ -175,6 +175,8 @@ impl Ground {
             archive,
             store,
             out,
+            generation: 1,
+            trace: None,
             kind,
         }
     }

@@ -95,6 +95,8 @@ fn tasks(count: u64) -> Vec<Task> {
             archive,
             store,
             out,
+            generation: 1,
+            trace: None,
             kind,
         }
     };

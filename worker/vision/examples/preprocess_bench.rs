@@ -82,6 +82,7 @@ fn detect(size: u32, tiles: Option<Tiles>) -> Detect {
         model: Manifest {
             name: "bench".into(),
             file: ModelFile { path: "none".into(), sha256: Digest::of_bytes(b"") },
+            torch: vec![],
             input: ModelInput {
                 name: None,
                 layout: Layout::Nchw,

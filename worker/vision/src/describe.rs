@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Batch sizes that a warm-up tries. People are small: a large batch costs little memory.
-const CANDIDATES: [usize; 6] = [1, 2, 4, 8, 16, 32];
+const FEW: usize = 32;
 
 /// What is said of one person. The columns of the shard's table have the same meaning.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,11 +66,8 @@ impl Describer {
         validate::describe(describe, classes)?;
         let (people, settings) = (people(&describe.settings, classes), describe.settings.clone());
         let mut open = |manifest: &Manifest, output, sim| -> Result<Crops, E> {
-            let bytes = match engine {
-                EngineKind::Onnx { .. } => file(&manifest.file.sha256)?,
-                EngineKind::Sim(_) => Vec::new(),
-            };
-            Ok(Crops::load(engine, &bytes, manifest, output, sim)?)
+            let files = engine.files(manifest)?.iter().map(&mut file).collect::<Result<Vec<_>, E>>()?;
+            Ok(Crops::load(engine, &files, manifest, output, sim)?)
         };
         let (mut embedder, mut reader) = (None, None);
         if let Some(manifest) = &describe.embedder
@@ -203,18 +200,18 @@ struct Crops {
 impl Crops {
     fn load(
         engine: &EngineKind,
-        bytes: &[u8],
+        files: &[Vec<u8>],
         manifest: &Manifest,
         output: Output,
         sim: SimModel,
     ) -> Result<Self, VisionError> {
         // Scripted faults and latencies are the detector's: one fault is one fault.
         let engine = match engine {
-            EngineKind::Onnx { .. } => engine.clone(),
+            EngineKind::Onnx { .. } | EngineKind::Torch(_) => engine.clone(),
             EngineKind::Sim(_) => EngineKind::Sim(SimOptions::default()),
         };
         let input = manifest.input.clone();
-        let network = Network::load(&engine, bytes, manifest, input.size, vec![output], &CANDIDATES, sim)?;
+        let network = Network::load(&engine, files, manifest, input.size, vec![output], FEW, sim)?;
         let item = network.contract().input_len();
         Ok(Self { network, input, item, scratch: Scratch::default(), tensor: Vec::new(), used: 0, output: Vec::new() })
     }

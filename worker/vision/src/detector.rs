@@ -16,8 +16,8 @@ use crate::{
     validate::validate,
 };
 
-/// Batch sizes that a warm-up tries.
-const CANDIDATES: [usize; 4] = [1, 2, 4, 8];
+/// The largest batch that a warm-up tries on a CPU.
+const FEW: usize = 8;
 
 /// A detector's model in an engine, warmed up. Owned by one thread.
 #[derive(Debug)]
@@ -34,12 +34,20 @@ impl Detector {
     /// # Errors
     /// When settings, manifest, model and runtime do not fit together; the error says which and how.
     pub fn load(engine: &EngineKind, model: &[u8], detect: &Detect) -> Result<Self, VisionError> {
+        Self::load_files(engine, &[model.to_vec()], detect)
+    }
+
+    /// The same for models of several files: those that [`EngineKind::files`] names.
+    ///
+    /// # Errors
+    /// As [`Detector::load`].
+    pub fn load_files(engine: &EngineKind, files: &[Vec<u8>], detect: &Detect) -> Result<Self, VisionError> {
         validate(detect)?;
         let manifest = &detect.model;
         let preparer = Preparer::new(detect);
         let mut head = Head::new(detect, preparer.size);
         let outputs = head.outputs().to_vec();
-        let network = Network::load(engine, model, manifest, preparer.size, outputs, &CANDIDATES, SimModel::Detector)?;
+        let network = Network::load(engine, files, manifest, preparer.size, outputs, FEW, SimModel::Detector)?;
         head.settle(network.contract());
         let reader = Reader { head, settings: detect.settings.clone() };
         Ok(Self { network, preparer, reader })

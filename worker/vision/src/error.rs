@@ -12,6 +12,8 @@ pub enum VisionError {
     Manifest { model: String, key: &'static str, found: String, expected: String },
     #[error("model `{model}` has sha256 {found}, but its manifest says {expected}")]
     Digest { model: String, expected: Digest, found: Digest },
+    #[error("model `{model}` is not there as TorchScript")]
+    NoTorchScript { model: String },
     #[error("model `{model}`")]
     Engine { model: String, source: BackendError },
     #[error("inference runtime")]
@@ -36,7 +38,9 @@ impl VisionError {
     pub fn disposition(&self) -> Disposition {
         match self {
             // The same on every worker and for every recording.
-            Self::Setting { .. } | Self::Manifest { .. } | Self::Digest { .. } => Disposition::JobUnfit,
+            Self::Setting { .. } | Self::Manifest { .. } | Self::Digest { .. } | Self::NoTorchScript { .. } => {
+                Disposition::JobUnfit
+            }
             Self::Plane { .. }
             | Self::Chroma { .. }
             | Self::Size { .. }
@@ -57,7 +61,7 @@ impl Explain for VisionError {
     fn exit(&self) -> Exit {
         match self {
             Self::Setting { .. } => Exit::Usage,
-            Self::Manifest { .. } | Self::Digest { .. } => Exit::Model,
+            Self::Manifest { .. } | Self::Digest { .. } | Self::NoTorchScript { .. } => Exit::Model,
             Self::Engine { source, .. } | Self::Runtime(source) => match source.kind() {
                 Kind::Runtime | Kind::Unfit | Kind::OutOfMemory => Exit::Runtime,
                 Kind::Model => Exit::Model,
@@ -79,7 +83,16 @@ impl Explain for VisionError {
             Self::Digest { .. } => {
                 "get the model file again, or put its own sha256 into the manifest if the change is meant".to_owned()
             }
+            Self::NoTorchScript { .. } => {
+                "export it (`torch.jit.trace`, see models/export_torch.py) and name the file in a `[[torch]]` entry of the \
+                 manifest, or run with `--engine onnx`"
+                    .to_owned()
+            }
             Self::Engine { source, .. } | Self::Runtime(source) => match source {
+                // What is missing there, and what helps, is in the source.
+                BackendError::Runtime { library, .. } if library == "libtorch" => {
+                    "see the cause, or run with `--engine onnx`".to_owned()
+                }
                 BackendError::Runtime { .. } => {
                     "install ONNX Runtime (`pip install onnxruntime`) and set ORT_DYLIB_PATH to its libonnxruntime.so, \
                      or run `cargo xtask test` once in a checkout"
@@ -88,8 +101,8 @@ impl Explain for VisionError {
                 BackendError::RuntimeTooOld { needed, .. } => {
                     format!("install ONNX Runtime {needed} or later and set ORT_DYLIB_PATH to its libonnxruntime.so")
                 }
-                BackendError::RuntimeTaken { .. } => "give all parts of the process the same ORT_DYLIB_PATH".to_owned(),
-                BackendError::Model { .. } => "check that the manifest names an ONNX file".to_owned(),
+                BackendError::RuntimeTaken { .. } => "give all parts of the process the same library and options".to_owned(),
+                BackendError::Model { .. } => "check that the manifest names a file in the engine's format: ONNX, or TorchScript in a `[[torch]]` entry".to_owned(),
                 BackendError::NoTensor { side, .. } | BackendError::Ambiguous { side, .. } => {
                     format!("set `{side}.name` in the model's manifest")
                 }

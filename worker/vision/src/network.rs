@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use fulltime_backend::{Backend, BackendError, Contract, Output, Probe, Warm};
-use fulltime_backend_onnx::{OnnxBackend, Runtime};
+use fulltime_backend::{Backend, BackendError, Batches, Contract, Output, Probe, Scratch, Warm, doubling, infer};
+use fulltime_backend_onnx::{OnnxBackend, Provider, ProviderOptions, Runtime};
 use fulltime_backend_sim::{SimBackend, SimModel, SimOptions};
+use fulltime_backend_torch::{Device, TorchBackend, TorchOptions};
 use fulltime_common::{
     Digest,
     pipeline::{Layout, Manifest, ModelInput},
@@ -15,8 +16,10 @@ use crate::error::VisionError;
 /// What runs the model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EngineKind {
-    /// ONNX Runtime on the CPU, loaded from this library.
-    Onnx { library: PathBuf },
+    /// ONNX Runtime, loaded from this library.
+    Onnx { library: PathBuf, options: ProviderOptions },
+    /// libtorch, in builds that have it.
+    Torch(TorchOptions),
     /// The virtual device; it needs no model file.
     Sim(SimOptions),
 }
@@ -28,35 +31,87 @@ impl EngineKind {
     /// When the runtime library cannot be loaded.
     pub fn engine_class(&self) -> Result<String, VisionError> {
         match self {
-            Self::Onnx { library } => fulltime_backend_onnx::engine_class(library).map_err(VisionError::Runtime),
+            Self::Onnx { library, options } => {
+                fulltime_backend_onnx::engine_class(library, options).map_err(VisionError::Runtime)
+            }
+            Self::Torch(options) => fulltime_backend_torch::engine_class(options).map_err(VisionError::Runtime),
             Self::Sim(_) => Ok(fulltime_backend_sim::engine_class()),
         }
+    }
+
+    /// ONNX Runtime on the CPU.
+    #[must_use]
+    pub fn onnx(library: PathBuf) -> Self {
+        Self::Onnx { library, options: ProviderOptions::default() }
+    }
+
+    /// Why a GPU that might have been there is not used.
+    #[must_use]
+    pub fn fallback(&self) -> Option<String> {
+        match self {
+            Self::Onnx { library, options } if options.provider == Provider::Auto => {
+                let runtime = Runtime::load(library, options).ok()?;
+                runtime.why_not().map(|why| fulltime_common::error::chain(why))
+            }
+            Self::Onnx { .. } | Self::Torch(_) | Self::Sim(_) => None,
+        }
+    }
+
+    /// Files of a model that this engine reads, in order: TorchScript may come in stages. The virtual device needs none.
+    ///
+    /// # Errors
+    /// When the model is not there in the engine's format.
+    pub fn files(&self, manifest: &Manifest) -> Result<Vec<Digest>, VisionError> {
+        match self {
+            Self::Onnx { .. } => Ok(vec![manifest.file.sha256]),
+            Self::Torch(_) if !manifest.torch.is_empty() => Ok(manifest.torch.iter().map(|file| file.sha256).collect()),
+            Self::Torch(_) => {
+                let extension = manifest.file.path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+                match extension.as_str() {
+                    "pt" | "pth" | "ts" | "torchscript" => Ok(vec![manifest.file.sha256]),
+                    _ => Err(VisionError::NoTorchScript { model: manifest.name.clone() }),
+                }
+            }
+            Self::Sim(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The largest batch that is worth a try: on a CPU `few`, where little is gained and the pictures of a batch take up
+    /// memory.
+    fn largest_batch(&self, few: usize) -> usize {
+        let gpu = match self {
+            Self::Onnx { library, options } => Runtime::load(library, options)
+                .is_ok_and(|runtime| matches!(runtime.provider(), Provider::Cuda | Provider::TensorRt)),
+            Self::Torch(options) => options.devices.iter().any(|device| matches!(device, Device::Cuda(_))),
+            Self::Sim(options) => !options.curve.is_empty(),
+        };
+        if gpu { 64 } else { few }
     }
 }
 
 pub(crate) struct Network {
     backend: Box<dyn Backend>,
     warm: Warm,
+    /// Sizes in use: fewer for a while when memory has run out.
+    batches: Batches,
     model: String,
-    /// A batch's output, or a padded batch's input, when it is not the caller's buffer itself.
-    part: Vec<f32>,
-    padded: Vec<f32>,
+    scratch: Scratch,
 }
 
 impl Network {
-    /// Opens the model for inputs of `size` (`[width, height]`), checks its bytes against the manifest's sha256 and its
-    /// tensors against `outputs`, and warms it up with the batch sizes that `candidates` names. The virtual device takes
-    /// `sim` for the model.
+    /// Opens the model for inputs of `size` (`[width, height]`), checks the bytes of its files (those that
+    /// [`EngineKind::files`] names) against the manifest's sha256 and its tensors against `outputs`, and warms it up with
+    /// batches of up to `few` items on a CPU, more on a GPU. The virtual device takes `sim` for the model.
     ///
     /// # Errors
     /// When manifest, model and runtime do not fit together; the error says which and how.
     pub(crate) fn load(
         engine: &EngineKind,
-        model: &[u8],
+        files: &[Vec<u8>],
         manifest: &Manifest,
         size: [u32; 2],
         outputs: Vec<Output>,
-        candidates: &[usize],
+        few: usize,
         sim: SimModel,
     ) -> Result<Self, VisionError> {
         let [width, height] = size.map(|side| side as usize);
@@ -69,21 +124,29 @@ impl Network {
             outputs,
         };
         let failed = |source: BackendError| VisionError::Engine { model: manifest.name.clone(), source };
+        for (at, expected) in engine.files(manifest)?.into_iter().enumerate() {
+            let found = Digest::of_bytes(files.get(at).map_or(&[][..], Vec::as_slice));
+            if found != expected {
+                return Err(VisionError::Digest { model: manifest.name.clone(), expected, found });
+            }
+        }
         let mut backend: Box<dyn Backend> = match engine {
-            EngineKind::Onnx { library } => {
-                let found = Digest::of_bytes(model);
-                if found != manifest.file.sha256 {
-                    let expected = manifest.file.sha256;
-                    return Err(VisionError::Digest { model: manifest.name.clone(), expected, found });
-                }
-                let runtime = Runtime::load(library).map_err(VisionError::Runtime)?;
+            EngineKind::Onnx { library, options } => {
+                let runtime = Runtime::load(library, options).map_err(VisionError::Runtime)?;
+                let model = files.first().map_or(&[][..], Vec::as_slice);
                 Box::new(OnnxBackend::open(&runtime, model, contract).map_err(failed)?)
+            }
+            EngineKind::Torch(options) => {
+                let stages: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+                Box::new(TorchBackend::open(&stages, contract, options).map_err(failed)?)
             }
             EngineKind::Sim(options) => Box::new(SimBackend::open(options.clone(), sim, contract)),
         };
-        let warm = backend.warm_up(&probe(&manifest.input), candidates).map_err(failed)?;
+        let candidates = doubling(engine.largest_batch(few));
+        let warm = backend.warm_up(&probe(&manifest.input), &candidates).map_err(failed)?;
         let model = manifest.name.clone();
-        Ok(Self { backend, warm, model, part: Vec::new(), padded: Vec::new() })
+        let batches = Batches::new(&warm);
+        Ok(Self { backend, warm, batches, model, scratch: Scratch::default() })
     }
 
     pub(crate) fn engine_class(&self) -> &str {
@@ -109,48 +172,12 @@ impl Network {
     /// # Errors
     /// When `input` is not a whole number of items, and whatever the engine fails with.
     pub(crate) fn infer(&mut self, input: &[f32], output: &mut Vec<f32>) -> Result<(), VisionError> {
-        let contract = &self.backend.describe().contract;
-        let (item, answer) = (contract.input_len(), contract.output_len());
-        let items = input.len() / item;
-        if items * item != input.len() {
-            return Err(VisionError::Tensor { expected: (items + 1) * item, found: input.len() });
+        let item = self.contract().input_len();
+        if !input.len().is_multiple_of(item) {
+            return Err(VisionError::Tensor { expected: (input.len() / item + 1) * item, found: input.len() });
         }
-        output.clear();
-        let mut done = 0;
-        while done < items {
-            let left = items - done;
-            let batch = self.batch_for(left);
-            let real = batch.min(left);
-            let mut feed = &input[done * item..(done + real) * item];
-            if real < batch {
-                self.padded.clear();
-                self.padded.extend_from_slice(feed);
-                self.padded.resize(batch * item, 0.0);
-                feed = &self.padded;
-            }
-            let whole = batch == items;
-            let target = if whole { &mut *output } else { &mut self.part };
-            match self.backend.run(feed, batch, target) {
-                Ok(()) => {}
-                Err(BackendError::OutOfMemory { .. }) if batch > self.warm.sizes[0] => {
-                    self.warm.sizes.retain(|&size| size < batch);
-                    self.warm.preferred = self.warm.preferred.min(*self.warm.sizes.last().unwrap_or(&1));
-                    continue;
-                }
-                Err(source) => return Err(VisionError::Engine { model: self.model.clone(), source }),
-            }
-            if !whole {
-                output.extend_from_slice(&self.part[..real * answer]);
-            }
-            done += real;
-        }
-        Ok(())
-    }
-
-    fn batch_for(&self, left: usize) -> usize {
-        let limit = left.min(self.warm.preferred);
-        let sizes = &self.warm.sizes;
-        sizes.iter().rev().find(|&&size| size <= limit).or(sizes.first()).copied().unwrap_or(1)
+        infer(&mut *self.backend, &mut self.batches, &mut self.scratch, input, output)
+            .map_err(|source| VisionError::Engine { model: self.model.clone(), source })
     }
 }
 

@@ -26,7 +26,16 @@ fn manifest(name: &str, size: [u32; 2], output: ModelOutput) -> Manifest {
         std: [1.0; 3],
     };
     let file = ModelFile { path: "none.onnx".into(), sha256: Digest::of_bytes(name.as_bytes()) };
-    Manifest { name: name.into(), file, input, output, classes: vec![], licence: None, notes: Default::default() }
+    Manifest {
+        name: name.into(),
+        file,
+        torch: vec![],
+        input,
+        output,
+        classes: vec![],
+        licence: None,
+        notes: Default::default(),
+    }
 }
 
 fn everything() -> Describe {

@@ -145,7 +145,7 @@ fn a_model_of_another_sha256_is_refused_before_it_is_parsed() {
 
 #[test]
 fn without_a_runtime_the_error_says_what_to_install() {
-    let engine = EngineKind::Onnx { library: "/nonexistent/libonnxruntime.so".into() };
+    let engine = EngineKind::onnx("/nonexistent/libonnxruntime.so".into());
     let error = Detector::load(&engine, b"", &detect([64, 64])).unwrap_err();
     assert_eq!((error.exit(), error.disposition()), (Exit::Runtime, Disposition::WorkerUnfit));
     assert!(error.hint().is_some_and(|hint| hint.contains("ORT_DYLIB_PATH")));

@@ -32,7 +32,7 @@ fn find(
     detect.model.classes = ["person", "ball", "horse"].map(str::to_owned).to_vec();
     detect.model.output = output;
     change(&mut detect);
-    let mut detector = Detector::load(&EngineKind::Onnx { library }, model, &detect).unwrap();
+    let mut detector = Detector::load(&EngineKind::onnx(library), model, &detect).unwrap();
     let plan = detector.preparer().plan(size[0], size[1]).unwrap();
     let mut tensor = values.to_vec();
     tensor.resize(3 * (size[0] * size[1]) as usize, 0.0);

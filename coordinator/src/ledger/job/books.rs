@@ -80,6 +80,7 @@ impl Job {
     /// Notes what a shard cost that was run.
     pub fn ran(&mut self, outcome: &Outcome) {
         let Ok(elapsed) = Duration::try_from_secs_f64(outcome.elapsed_seconds) else { return };
+        self.seen.lane_seconds += elapsed.as_secs_f64();
         self.lane_time = self.lane_time.saturating_add(elapsed);
         self.unbooked = self.unbooked.saturating_add(elapsed);
         if self.durations.len() == DURATIONS {

@@ -49,6 +49,40 @@ fn a_task_of_which_nobody_speaks_is_looked_for_and_released_in_place_of_the_lost
 }
 
 #[test]
+fn a_task_whose_turn_has_not_come_is_not_taken_for_lost() {
+    let mut world = World::with_workers(&["w1"]);
+    world.submit("j", &SEASON);
+    let shards = |w: &World| w.queue.iter().filter(|task| matches!(task.kind, TaskKind::Map { .. })).count();
+    world.until(|w| shards(w) > 2);
+    let queued: Vec<Task> =
+        world.queue.iter().filter(|task| matches!(task.kind, TaskKind::Map { .. })).cloned().collect();
+    let asked = |world: &World, task: &Task| {
+        world.pending.iter().any(|action| matches!(action, Action::Check { work, .. } if work.digest == task.digest))
+    };
+    // One slow lane works its way through: what comes last waits for longer than a lost task may be silent.
+    let (last, before) = queued.split_last().unwrap();
+    for task in before {
+        world.take(task);
+        world.tell(task, "w1", EventKind::Started);
+        for _ in 0..5 {
+            world.now += Duration::from_secs(4);
+            world.feed(Input::Hello(busy(Some(task))));
+            world.feed(Input::Tick { minute: None });
+        }
+        assert!(!asked(&world, last), "{:?}", world.now);
+        world.commit(task);
+        let outcome = Outcome { frames: 1, ..Outcome::default() };
+        world.tell(task, "w1", EventKind::Committed(outcome));
+    }
+    assert!(world.now > Duration::from_secs(30));
+    // Once nothing moves any more it is looked for.
+    world.now += Duration::from_secs(31);
+    world.feed(Input::Hello(busy(None)));
+    world.feed(Input::Tick { minute: None });
+    assert!(asked(&world, last));
+}
+
+#[test]
 fn a_task_that_a_lane_reports_is_not_looked_for() {
     let mut world = World::with_workers(&["w1"]);
     world.submit("j", &SEASON[1..2]);
@@ -184,6 +218,28 @@ fn a_straggler_at_the_tail_is_run_elsewhere_too_and_the_first_commit_stops_the_o
     world.tell(&straggler, "w1", failed(Disposition::Cancelled, "stopped"));
     world.settle(&["w1", "w2"]);
     assert_eq!((world.status("j").state, world.status("j").shards_done), (JobState::Finished, 6));
+}
+
+#[test]
+fn what_waits_for_a_busy_lane_at_the_tail_is_taken_over_by_an_idle_one() {
+    let (mut world, waits) = tail();
+    let here = || Hello { waiting: vec![(waits.job.clone(), waits.digest)], ..busy(None) };
+    world.now += Duration::from_millis(300);
+    world.feed(Input::Hello(here()));
+    world.feed(Input::Hello(Hello { worker: "w2".into(), ..busy(None) }));
+    world.feed(Input::Tick { minute: None });
+    assert!(world.queue.is_empty(), "no lane stands idle");
+    world.feed(Input::Hello(hello("w2", 1, "cpu")));
+    world.feed(Input::Tick { minute: None });
+    let moved = world.queue.first().cloned().expect("another release");
+    assert_eq!((moved.digest, moved.avoid.as_deref()), (waits.digest, Some("w1")));
+    assert_eq!(world.stopped, [(waits.digest, waits.release)], "nobody shall begin with it where it was");
+    world.tell(&waits, "w1", failed(Disposition::Cancelled, "stopped"));
+    world.feed(Input::Tick { minute: None });
+    assert_eq!(world.queue.len(), 1, "once");
+    world.settle(&["w1", "w2"]);
+    assert_eq!(world.status("j").state, JobState::Finished);
+    assert!(world.attempts.is_empty(), "nobody vanished");
 }
 
 #[test]

@@ -119,6 +119,8 @@ pub(super) fn hello(worker: &str, pid: u32, engine: &str) -> Hello {
         lanes: vec![LaneState::default()],
         waiting: Vec::new(),
         draining: false,
+        places: vec![],
+        sample: None,
     }
 }
 

@@ -137,7 +137,7 @@ fn detector(pipeline: &Path) -> Detector {
     let bytes = std::fs::read(beside(&manifest, &model.file.path)).expect("read the model");
     let library = process::onnxruntime().expect("ONNX Runtime: run `cargo xtask setup`");
     let detect = Detect { model, settings: file.detect.settings };
-    Detector::load(&EngineKind::Onnx { library }, &bytes, &detect).expect("load the model")
+    Detector::load(&EngineKind::onnx(library), &bytes, &detect).expect("load the model")
 }
 
 /// Processor time of this process so far, user and system.

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 mod accuracy;
 mod alone;
 mod dispatch;
+mod engines;
 mod reduce;
 mod scale;
 mod season;
@@ -32,6 +33,17 @@ enum Bench {
     Track(track::Options),
     /// How right detections, tracks and identities are, against the committed figures.
     Accuracy(accuracy::Options),
+    /// Engines on one model: frames/s, latency, MB/s and memory by batch size.
+    Model(engines::Options),
+    /// Precisions and layouts of an engine against fp32: speed, memory, and how far their answers are apart.
+    Precision(engines::Options),
+    /// One model split over devices, and a replica on each: speed-up against one device.
+    Parallel(engines::Options),
+    /// Lanes as threads of one process against processes of their own: speed and what a process costs in memory.
+    Isolation(engines::Options),
+    /// One run of an engine, in a process of its own; prints a JSON object. Started by the four above.
+    #[command(hide = true)]
+    Engine(engines::One),
     /// The lanes of `dispatch`, in a process of their own.
     #[command(hide = true)]
     Lanes(dispatch::Lanes),
@@ -48,6 +60,11 @@ fn main() {
         Bench::Reduce(options) => reduce::run(&options),
         Bench::Track(options) => track::run(&options),
         Bench::Accuracy(options) => accuracy::run(&options),
+        Bench::Model(options) => engines::model(&options),
+        Bench::Precision(options) => engines::precision(&options),
+        Bench::Parallel(options) => engines::parallel(&options),
+        Bench::Isolation(options) => engines::isolation(&options),
+        Bench::Engine(one) => engines::one(&one),
         Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
     }

@@ -174,6 +174,10 @@ pub fn run(options: &Options) {
     let table = |line: &str| if options.json { eprintln!("{line}") } else { println!("{line}") };
     table(&format!("{:<44} {:>10}", "shards", shards));
     table(&format!("{:<44} {:>10}", "attempts that ended", attempts));
+    let (halted, halted_s) =
+        (figures.halted.load(Ordering::Relaxed), figures.halted_us.load(Ordering::Relaxed) as f64 / 1e6);
+    table(&format!("{:<44} {:>10}", "attempts that were told to stop", halted));
+    table(&format!("{:<44} {:>10.1}", "lane time they had used, seconds", halted_s));
     table(&format!("{:<44} {:>10}", "workers taken with, without notice", format!("{with_notice}, {without}")));
     table(&format!("{:<44} {:>10.1}", "makespan, seconds", makespan));
     table(&format!("{:<44} {:>10.1}", "ideal: all lanes busy to the end, seconds", ideal));
@@ -183,7 +187,8 @@ pub fn run(options: &Options) {
     if options.json {
         let result = json!({
             "bench": "scale", "efficiency": efficiency, "makespan_ratio": ratio, "makespan_s": makespan,
-            "ideal_s": ideal, "tail_s": tail, "shards": shards, "lanes": lanes, "attempts": attempts, "scale": options.scale,
+            "ideal_s": ideal, "tail_s": tail, "shards": shards, "lanes": lanes, "attempts": attempts,
+            "halted": halted, "halted_s": halted_s, "first_commits": figures.first_commits.load(Ordering::Relaxed), "scale": options.scale,
             "preempted_with_notice": with_notice, "preempted_without": without,
         });
         println!("{result}");

@@ -83,6 +83,9 @@ pub struct Figures {
     pub useful_us: AtomicU64,
     pub first_commits: AtomicU64,
     pub attempts: AtomicU64,
+    /// Attempts that were told to stop, and the microseconds that they had run.
+    pub halted: AtomicU64,
+    pub halted_us: AtomicU64,
 }
 
 impl Default for Figures {
@@ -98,6 +101,8 @@ impl Default for Figures {
             useful_us: zero(),
             first_commits: zero(),
             attempts: zero(),
+            halted: zero(),
+            halted_us: zero(),
         }
     }
 }
@@ -183,7 +188,12 @@ impl PaperLanes {
                 while !left.is_zero() {
                     let slice = left.min(self.beat);
                     tokio::select! {
-                        () = attempt.halt().cancelled() => return Err(halted()),
+                        () = attempt.halt().cancelled() => {
+                            let spent = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+                            self.figures.halted.fetch_add(1, Ordering::Relaxed);
+                            self.figures.halted_us.fetch_add(spent, Ordering::Relaxed);
+                            return Err(halted());
+                        }
                         () = tokio::time::sleep(slice) => attempt.beat(),
                     }
                     left -= slice;

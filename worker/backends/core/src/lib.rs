@@ -1,15 +1,19 @@
 //! What an inference engine is to a lane: something that describes itself, shows at start which batch sizes it can be
 //! trusted with, turns one batch into outputs in order or says why not, and reports its memory.
 //!
-//! Implemented by `backends/onnx` and `backends/sim`, called by the vision crate's detector on the one thread that owns
+//! Implemented by `backends/{onnx,torch,sim}`, called by the vision crate's detector on the one thread that owns
 //! the engine. Synchronous on purpose: this crate knows neither the queue, nor an async runtime, nor video.
 
+mod batches;
 pub mod conformance;
 mod error;
+mod gpu;
 mod warm;
 
+pub use batches::{Batches, Scratch, infer};
 pub use error::{BackendError, Kind, Side};
-pub use warm::{Probe, Warm, warm_up};
+pub use gpu::{Gpu, GpuError, plain};
+pub use warm::{Probe, Warm, doubling, warm_up, warm_up_by};
 
 /// An engine with one model in it. `Send`, but used by one thread at a time.
 pub trait Backend: Send {

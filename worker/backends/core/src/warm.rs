@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Backend, BackendError, Kind};
 
-/// A larger batch must take at most this share of the best time per item so far: growing on the noise of a measurement
-/// would cost memory and latency for nothing.
-const WORTHWHILE: f64 = 0.9;
+/// The knee of throughput is the smallest batch that reaches this share of the best: beyond it a batch costs memory and
+/// latency for nothing. The search ends where a size gains no more than that.
+const KNEE: f64 = 0.98;
 
 /// Range of the pseudo-random items that are fed: what the model sees in earnest.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,8 +22,15 @@ pub struct Probe {
 pub struct Warm {
     /// Batch sizes that may be mixed freely, ascending. Never empty; the first is 1 or the model's fixed size.
     pub sizes: Vec<usize>,
-    /// The fastest of them per item, on this machine today. Has no influence on any bit.
+    /// The knee of throughput among them: the smallest within 2 % of the fastest per item, on this machine today. Has no
+    /// influence on any bit.
     pub preferred: usize,
+}
+
+/// Batch sizes for a warm-up to try: doubling, from 1 to `most`.
+#[must_use]
+pub fn doubling(most: usize) -> Vec<usize> {
+    std::iter::successors(Some(1_usize), |size| size.checked_mul(2)).take_while(|&size| size <= most.max(1)).collect()
 }
 
 /// [`Backend::warm_up`] for engines without a way of their own. Candidates are tried in ascending order until one is not
@@ -37,10 +44,14 @@ pub fn warm_up<B: Backend + ?Sized>(
     candidates: &[usize],
 ) -> Result<Warm, BackendError> {
     let begin = Instant::now();
-    with_clock(backend, probe, candidates, &|| begin.elapsed())
+    warm_up_by(backend, probe, candidates, &|| begin.elapsed())
 }
 
-fn with_clock<B: Backend + ?Sized>(
+/// The same by another clock, such as a simulated device's own.
+///
+/// # Errors
+/// As [`warm_up`].
+pub fn warm_up_by<B: Backend + ?Sized>(
     backend: &mut B,
     probe: &Probe,
     candidates: &[usize],
@@ -62,22 +73,25 @@ fn with_clock<B: Backend + ?Sized>(
     if trial.bit_equal(base)?.is_none() {
         return Err(BackendError::NotRepeatable { batch: base });
     }
-    let mut warm = Warm { sizes: vec![base], preferred: base };
-    let mut fastest = None;
+    let each = |time: Duration, size: usize| time.as_secs_f64() / size as f64;
+    let mut times = vec![(base, each(trial.base_time, base))];
+    let mut best = times[0].1;
     for size in larger {
         let time = match trial.bit_equal(size) {
-            Ok(Some(time)) => time.as_secs_f64() / size as f64,
+            Ok(Some(time)) => each(time, size),
             Ok(None) => break,
             Err(error) if error.kind() == Kind::OutOfMemory => break,
             Err(error) => return Err(error),
         };
-        warm.sizes.push(size);
-        if time > fastest.unwrap_or(trial.base_time.as_secs_f64() / base as f64) * WORTHWHILE {
+        times.push((size, time));
+        let worth_it = time < best * KNEE;
+        best = best.min(time);
+        if !worth_it {
             break;
         }
-        fastest = Some(time);
-        warm.preferred = size;
     }
+    let knee = times.iter().find(|(_, time)| time * KNEE <= best).unwrap_or(&times[0]);
+    let warm = Warm { preferred: knee.0, sizes: times.iter().map(|(size, _)| *size).collect() };
     Ok(warm)
 }
 
@@ -200,7 +214,7 @@ mod tests {
     fn warm(mut backend: Summing) -> Result<Warm, BackendError> {
         let clock = backend.clock.clone();
         let probe = Probe { low: 0.0, high: 255.0 };
-        with_clock(&mut backend, &probe, &[8, 4, 2, 1], &|| Duration::from_millis(clock.load(Relaxed)))
+        warm_up_by(&mut backend, &probe, &[8, 4, 2, 1], &|| Duration::from_millis(clock.load(Relaxed)))
     }
 
     #[test]
@@ -212,6 +226,22 @@ mod tests {
     fn the_search_ends_where_a_larger_batch_gains_nothing() {
         let backend = Summing { per_run: 1, per_item: 100, ..summing(None) };
         assert_eq!(warm(backend).unwrap(), Warm { sizes: vec![1, 2], preferred: 1 });
+    }
+
+    #[test]
+    fn the_knee_is_the_smallest_batch_that_is_nearly_as_fast() {
+        // 10.10, 10.05 s an item for 1 and 2: nothing worth a second picture.
+        let backend = Summing { per_run: 100, per_item: 10_000, ..summing(None) };
+        assert_eq!(warm(backend).unwrap(), Warm { sizes: vec![1, 2], preferred: 1 });
+        let backend = Summing { per_run: 1000, per_item: 10_000, ..summing(None) };
+        // 11.0, 10.5, 10.25, 10.125 s an item: 4 is 2.4 % better than 2, 8 only 1.2 % better than 4.
+        assert_eq!(warm(backend).unwrap(), Warm { sizes: vec![1, 2, 4, 8], preferred: 4 });
+    }
+
+    #[test]
+    fn candidates_double() {
+        assert_eq!(doubling(20), [1, 2, 4, 8, 16]);
+        assert_eq!(doubling(0), [1]);
     }
 
     #[test]

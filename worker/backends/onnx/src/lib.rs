@@ -1,6 +1,8 @@
-//! The ONNX Runtime backend: one session, one thread, on the CPU. The vision crate's detector opens it; the library is
-//! loaded at run time from a path that the worker found, so that nothing links to it.
+//! The ONNX Runtime backend: one session, one thread, on the CPU, or on a GPU by CUDA or TensorRT. The vision crate's
+//! detector opens it; the library is loaded at run time from a path that the worker found, so that nothing links to it.
 
+mod bound;
+mod provider;
 mod runtime;
 
 use std::path::Path;
@@ -8,17 +10,23 @@ use std::path::Path;
 use fulltime_backend::{Backend, BackendError, Contract, Description, OPEN, Side};
 use ort::{
     logging::LogLevel,
-    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    session::{
+        Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
     value::{Outlet, TensorElementType, TensorRef, ValueType},
 };
+pub use provider::{Batches, NoProvider, Precision, Provider, ProviderOptions, ProviderOptionsError};
 pub use runtime::Runtime;
+
+use crate::bound::Bound;
 
 /// The engine class of this library on this machine, before any model is there.
 ///
 /// # Errors
-/// When the library cannot be loaded.
-pub fn engine_class(library: &Path) -> Result<String, BackendError> {
-    Ok(Runtime::load(library)?.engine_class().to_owned())
+/// When the library, or the provider that is asked for, cannot be loaded.
+pub fn engine_class(library: &Path, options: &ProviderOptions) -> Result<String, BackendError> {
+    Ok(Runtime::load(library, options)?.engine_class().to_owned())
 }
 
 /// A model in ONNX Runtime.
@@ -30,6 +38,8 @@ pub struct OnnxBackend {
     outputs: Vec<String>,
     /// Input shape as the engine wants it, the batch size in front; rewritten at every run instead of allocated.
     shape: Vec<i64>,
+    /// Input and outputs on the device, where that is a GPU.
+    bound: Option<Bound>,
 }
 
 impl OnnxBackend {
@@ -39,7 +49,13 @@ impl OnnxBackend {
     /// When the model cannot be read, or its tensors are not those of the contract; the error names tensor, expected and
     /// found shape.
     pub fn open(runtime: &Runtime, model: &[u8], mut contract: Contract) -> Result<Self, BackendError> {
-        let session = session(runtime, model).map_err(|error| BackendError::Model { source: error.into() })?;
+        let session = session(runtime, model, None)?;
+        let (input, item) = (find(session.inputs(), Side::Input, contract.input.as_deref())?, &contract.input_item);
+        // TensorRT wants to know shapes by the input's name before it reads the model: read it once for that.
+        let session = match runtime.provider() {
+            Provider::Auto | Provider::Cpu => session,
+            Provider::Cuda | Provider::TensorRt => self::session(runtime, model, Some((input.name(), item)))?,
+        };
         let input = find(session.inputs(), Side::Input, contract.input.as_deref())?;
         let fixed_batch = fit(input, Side::Input, &contract.input_item)?;
         if session.inputs().len() > 1 {
@@ -55,7 +71,8 @@ impl OnnxBackend {
         }
         let shape = std::iter::once(0).chain(contract.input_item.iter().map(|&dim| dim as i64)).collect();
         let description = Description { engine: runtime.engine_class().to_owned(), contract, fixed_batch };
-        let mut backend = Self { session, description, outputs, shape };
+        let bound = Bound::new(&session, runtime, &outputs)?;
+        let mut backend = Self { session, description, outputs, shape, bound };
         if backend.description.contract.outputs.iter().any(|output| output.item.contains(&OPEN)) {
             backend.try_out()?;
         }
@@ -65,7 +82,7 @@ impl OnnxBackend {
     /// Learns from one run what the model does not say about its outputs.
     fn try_out(&mut self) -> Result<(), BackendError> {
         let batch = self.description.fixed_batch.unwrap_or(1);
-        let input = vec![0.0; batch * self.description.contract.input_len()];
+        let input = vec![0.0_f32; batch * self.description.contract.input_len()];
         self.shape[0] = batch as i64;
         let failed = |error| run_error(error, batch);
         let tensor = TensorRef::from_array_view((self.shape.as_slice(), &input[..])).map_err(failed)?;
@@ -95,15 +112,24 @@ fn settle(outlet: &Outlet, item: &mut [usize]) {
 }
 
 /// One thread and no spinning: lanes bring their own parallelism, and a thread count would be part of the engine class.
-fn session(runtime: &Runtime, model: &[u8]) -> ort::Result<Session> {
-    Session::builder(runtime.environment())?
-        .with_optimization_level(GraphOptimizationLevel::Level3)?
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
-        .with_deterministic_compute(true)?
-        .with_log_level(LogLevel::Error)?
-        .commit_from_memory(model)
+/// `profile` is the input's name and shape for the runtime's provider; without, the session is on the CPU.
+fn session(runtime: &Runtime, model: &[u8], profile: Option<(&str, &[usize])>) -> Result<Session, BackendError> {
+    let built = || -> ort::Result<SessionBuilder> {
+        Session::builder(runtime.environment())?
+            .with_optimization_level(GraphOptimizationLevel::Level3)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_deterministic_compute(true)?
+            .with_log_level(LogLevel::Error)
+            .map_err(ort::Error::from)
+    };
+    let unread = |error: ort::Error| BackendError::Model { source: error.into() };
+    let mut builder = built().map_err(unread)?;
+    if let Some((input, item)) = profile {
+        builder = runtime.register(builder, input, item)?;
+    }
+    builder.commit_from_memory(model).map_err(unread)
 }
 
 impl Backend for OnnxBackend {
@@ -116,8 +142,13 @@ impl Backend for OnnxBackend {
         contract.check_input(input, batch)?;
         self.shape[0] = batch as i64;
         let failed = |error| run_error(error, batch);
-        let tensor = TensorRef::from_array_view((self.shape.as_slice(), input)).map_err(failed)?;
-        let outputs = self.session.run([SessionInputValue::from(tensor)]).map_err(failed)?;
+        let outputs = match &mut self.bound {
+            Some(bound) => bound.run(&mut self.session, &self.shape, input).map_err(failed)?,
+            None => {
+                let tensor = TensorRef::from_array_view((self.shape.as_slice(), input)).map_err(failed)?;
+                self.session.run([SessionInputValue::from(tensor)]).map_err(failed)?
+            }
+        };
         let mut tensors = Vec::with_capacity(self.outputs.len());
         for (expected, name) in contract.outputs.iter().zip(&self.outputs) {
             let (shape, values) = outputs[name.as_str()].try_extract_tensor::<f32>().map_err(failed)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{reshape, runtime};
 use fulltime_backend::{Backend, BackendError, Contract, Kind, OPEN, Output, conformance};
-use fulltime_backend_onnx::{OnnxBackend, Runtime, engine_class};
+use fulltime_backend_onnx::{OnnxBackend, ProviderOptions, Runtime, engine_class};
 
 fn contract() -> Contract {
     giving(None, vec![16, 6])
@@ -18,7 +18,7 @@ fn giving(name: Option<&str>, item: Vec<usize>) -> Contract {
 }
 
 fn open(library: &Path, model: &[u8], contract: Contract) -> Result<OnnxBackend, BackendError> {
-    OnnxBackend::open(&Runtime::load(library)?, model, contract)
+    OnnxBackend::open(&Runtime::load(library, &ProviderOptions::default())?, model, contract)
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn onnx_with_a_fixed_batch_is_a_backend() {
 #[test]
 fn the_engine_class_is_known_without_a_model_and_names_the_build() {
     let Some(library) = runtime() else { return };
-    let class = engine_class(&library).unwrap();
+    let class = engine_class(&library, &ProviderOptions::default()).unwrap();
     assert!(class.starts_with("onnx-cpu-1.") && class.split('-').count() == 5, "{class}");
     let model = reshape([-1, 3, 4, 8], [16, 6], [-1, 16, 6]);
     assert_eq!(open(&library, &model, contract()).unwrap().describe().engine, class);

@@ -1,13 +1,22 @@
 //! A virtual device: takes the place of an engine and a model where neither is at hand. Its answers depend on the bits
 //! of the input alone; its latency, memory and faults are scripted. Cluster tests and capacity planning use it.
 
-use std::{process, thread, time::Duration};
+use std::{
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
+mod calibration;
 mod script;
 
+pub use calibration::{Calibration, CalibrationError, Memory, Point};
+use fulltime_backend::{Backend, BackendError, Contract, Description, OPEN, Probe, Warm, warm_up_by};
 pub use script::ScriptError;
-
-use fulltime_backend::{Backend, BackendError, Contract, Description, OPEN};
 
 /// Raised by hand when the answers change.
 const SEMANTICS: u32 = 1;
@@ -18,6 +27,11 @@ pub struct SimOptions {
     /// Cost of a batch however small, and of each item in it.
     pub per_batch: Duration,
     pub per_item: Duration,
+    /// Measured costs of batches instead, ascending; between two of them on a straight line, beyond the last as steep as
+    /// before it.
+    pub curve: Vec<(usize, Duration)>,
+    /// Items a second that the device can decode at most, which its model then waits for.
+    pub decoded_per_second: Option<f64>,
     /// Bytes that the model takes, and each item of a batch on top.
     pub model_bytes: u64,
     pub item_bytes: u64,
@@ -76,7 +90,12 @@ pub struct SimBackend {
     runs: u64,
     lost: bool,
     held: u64,
+    /// Nanoseconds that runs have cost: what warm-up measures by, so that no other load of the machine has a say.
+    spent: Arc<AtomicU64>,
 }
+
+/// What a call costs that costs nothing, for the comparison of batch sizes alone.
+const CALL: Duration = Duration::from_micros(1);
 
 /// Engine class of every sim backend: nothing about the machine can change its bits.
 #[must_use]
@@ -94,7 +113,7 @@ impl SimBackend {
         }
         let held = options.model_bytes;
         let description = Description { engine: engine_class(), contract, fixed_batch: None };
-        Self { options, model, description, runs: 0, lost: false, held }
+        Self { options, model, description, runs: 0, lost: false, held, spent: Arc::default() }
     }
 
     fn fail_as_scripted(&mut self, batch: usize) -> Result<(), BackendError> {
@@ -129,10 +148,11 @@ impl Backend for SimBackend {
     fn run(&mut self, input: &[f32], batch: usize, output: &mut Vec<f32>) -> Result<(), BackendError> {
         self.description.contract.check_input(input, batch)?;
         self.fail_as_scripted(batch)?;
-        let cost = self.options.per_batch + self.options.per_item * batch as u32;
+        let cost = self.options.cost(batch);
         if !cost.is_zero() {
             thread::sleep(cost);
         }
+        self.spent.fetch_add((cost + CALL).as_nanos() as u64, Relaxed);
         let contract = &self.description.contract;
         let row = contract.outputs.first().and_then(|output| output.item.last()).copied().unwrap_or(1);
         output.clear();
@@ -151,6 +171,24 @@ impl Backend for SimBackend {
 
     fn memory_bytes(&self) -> Option<u64> {
         Some(self.held)
+    }
+
+    fn warm_up(&mut self, probe: &Probe, candidates: &[usize]) -> Result<Warm, BackendError> {
+        let spent = self.spent.clone();
+        warm_up_by(self, probe, candidates, &|| Duration::from_nanos(spent.load(Relaxed)))
+    }
+}
+
+impl SimOptions {
+    /// How long a batch takes.
+    #[must_use]
+    pub fn cost(&self, batch: usize) -> Duration {
+        let model = match &self.curve[..] {
+            [] => self.per_batch + self.per_item * batch as u32,
+            curve => calibration::on_curve(curve, batch),
+        };
+        let decoded = self.decoded_per_second.map(|rate| Duration::from_secs_f64(batch as f64 / rate));
+        model.max(decoded.unwrap_or_default())
     }
 }
 

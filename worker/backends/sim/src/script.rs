@@ -1,23 +1,29 @@
-//! The sim's behaviour as one line of text, for command lines: `item-ms=5,memory=4000,item=100,fault=12:hang`.
+//! The sim's behaviour as one line of text, for command lines: `item-ms=5,memory=4000,item=100,fault=12:hang`, or
+//! `@h100.toml` for a calibration file.
 
 use std::{str::FromStr, time::Duration};
 
-use crate::{Fault, FaultKind, SimOptions};
+use crate::{Calibration, CalibrationError, Fault, FaultKind, SimOptions};
 
 /// A script that does not read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{part}` is none of batch-ms=N, item-ms=N, model=BYTES, item=BYTES, memory=BYTES, fault=RUN:KIND")]
-pub struct ScriptError {
-    part: String,
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    #[error("`{part}` is none of batch-ms=N, item-ms=N, model=BYTES, item=BYTES, memory=BYTES, fault=RUN:KIND, @FILE")]
+    Part { part: String },
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
 }
 
 impl FromStr for SimOptions {
     type Err = ScriptError;
 
     fn from_str(text: &str) -> Result<Self, ScriptError> {
+        if let Some(file) = text.strip_prefix('@') {
+            return Ok(Calibration::read(file.as_ref())?.options()?);
+        }
         let mut options = Self::default();
         for part in text.split(',') {
-            let bad = || ScriptError { part: part.to_owned() };
+            let bad = || ScriptError::Part { part: part.to_owned() };
             let (key, value) = part.split_once('=').ok_or_else(bad)?;
             let number = || value.parse::<u64>().map_err(|_| bad());
             match key {
@@ -34,7 +40,7 @@ impl FromStr for SimOptions {
     }
 }
 
-fn fault(text: &str) -> Option<Fault> {
+pub(crate) fn fault(text: &str) -> Option<Fault> {
     let (run, kind) = text.split_once(':')?;
     let what = match kind {
         "out-of-memory" => FaultKind::OutOfMemory,

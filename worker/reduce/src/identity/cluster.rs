@@ -22,8 +22,6 @@ pub struct Span {
     pub last: u32,
 }
 
-/// Frames that tracks of one person may overlap: a tracker needs a moment to let go.
-const SLACK: u32 = 3;
 /// So many clusters are compared all with all. More are first joined piece by piece, in the order of time: the number of
 /// comparisons stays bounded, and who is in one piece mostly plays in the next, too.
 const PIECE: usize = 3000;
@@ -63,7 +61,7 @@ impl Cluster {
     pub fn overlaps(&self, other: &Self) -> bool {
         let (mut a, mut b) = (self.spans.iter().peekable(), other.spans.iter().peekable());
         while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
-            if x.stage == y.stage && x.first + SLACK <= y.last && y.first + SLACK <= x.last {
+            if x.stage == y.stage && x.first <= y.last && y.first <= x.last {
                 return true;
             }
             if (x.stage, x.last) <= (y.stage, y.last) {
@@ -280,8 +278,8 @@ mod tests {
     fn nobody_is_twice_in_one_picture() {
         let all = vec![person(0, (0, 0, 100), RED, Some(7)), person(1, (0, 50, 150), RED, Some(7))];
         assert_eq!(groups(all).len(), 2);
-        let handed_over = vec![person(0, (0, 0, 100), RED, None), person(1, (0, 99, 150), RED, None)];
-        assert_eq!(groups(handed_over).len(), 1);
+        let handed_over = |at| vec![person(0, (0, 0, 100), RED, None), person(1, (0, at, 150), RED, None)];
+        assert_eq!((groups(handed_over(100)).len(), groups(handed_over(101)).len()), (2, 1));
     }
 
     #[test]

@@ -9,6 +9,14 @@ pub struct Look {
 }
 
 impl Look {
+    /// That of one picture.
+    #[must_use]
+    pub fn of(embedding: &[u8]) -> Self {
+        let mut look = Self::default();
+        look.add(embedding);
+        look
+    }
+
     /// Takes one embedding. One of another length than those before is left out: it is another model's.
     pub fn add(&mut self, embedding: &[u8]) {
         if self.sum.is_empty() {

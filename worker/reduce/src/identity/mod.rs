@@ -16,7 +16,7 @@ use crate::exact::chance;
 pub use cluster::Span;
 use cluster::{Cluster, adopt, agglomerate};
 pub use kit::Kit;
-pub use look::Look;
+pub use look::{Direction, Look};
 pub use number::{Numbers, Prior};
 
 /// What a person is in a match.

@@ -14,12 +14,19 @@ pub struct Tuning {
     pub distance: f64,
     /// Distance (in standard deviations, squared) at which it counts half.
     pub distance_half: f64,
+    /// What a look counts beside the box: gain for each unit of cosine above `look_zero`, and at most.
+    pub look_weight: f64,
+    pub look_zero: f64,
+    pub look_most: f64,
     /// Least gain of the second association: weak detections are often wrong, so they must lie well.
     pub weak_gain: f64,
     /// Least gain for a track that is not yet sure to be one.
     pub new_gain: f64,
     /// A track that was missed for longer is lost: weak detections do not prolong it.
     pub recent_seconds: f64,
+    /// Where people are described, a track that was missed for longer ends, whatever the settings say: who comes back is
+    /// better told by looks, when all of it is known.
+    pub described_lost_seconds: f64,
     /// A track that is not yet sure to be one may be missed for so long.
     pub new_patience_seconds: f64,
     /// Share of the camera's known motion that outlives a frame's own evidence, 0 to 1.
@@ -66,14 +73,18 @@ impl Tuning {
         grow: 0.087,
         distance: 0.3,
         distance_half: 2.2,
+        look_weight: 1.0,
+        look_zero: 0.85,
+        look_most: 0.3,
         weak_gain: 0.6,
         new_gain: 0.25,
         recent_seconds: 0.1,
+        described_lost_seconds: 0.7,
         new_patience_seconds: 0.16,
         camera_inertia: 0.71,
         camera_doubt: 0.4,
         camera_spread: 0.057,
-        close_iou: 0.2,
+        close_iou: 0.3,
         exchange_seconds: 0.79,
         exchange_margin: 3.2,
         least_support: 0.17,

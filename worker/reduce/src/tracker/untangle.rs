@@ -1,6 +1,7 @@
 //! Second thoughts about tracks that came close to each other: after both have gone on for a while, would their motion be
 //! smoother had they been exchanged while they could hardly be told apart? (The observation-centred view of OC-SORT: Cao
-//! et al., 2023, taken to its end: what was seen decides, not what was predicted.)
+//! et al., 2023, taken to its end: what was seen decides, not what was predicted.) Where people were described, what they
+//! look like before and after has a say, too.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -10,7 +11,11 @@ use super::{
     motion::{Bounds, Motion},
     tuning::Tuning,
 };
+use crate::identity::Look;
 
+/// Nats for each unit of cosine by which a look fits better here than there, and what looks say at most.
+const LOOK_SLOPE: f64 = 18.0;
+const LOOK_MOST: f64 = 12.0;
 /// Least sightings of each track on either side of an exchange.
 const LEAST: usize = 3;
 
@@ -52,6 +57,76 @@ pub(super) struct Memory {
     pub bounds: Bounds,
 }
 
+/// What a track looked like: all before its memory as one, and one by one since.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Looks {
+    known: Look,
+    recent: VecDeque<(u32, Box<[u8]>)>,
+}
+
+impl Looks {
+    pub(super) fn of(frame: u32, look: Option<&[u8]>) -> Self {
+        Self { known: Look::default(), recent: look.map(|look| (frame, look.into())).into_iter().collect() }
+    }
+
+    pub(super) fn remember(&mut self, frame: u32, look: Option<&[u8]>, frames: u32) {
+        self.recent.extend(look.map(|look| (frame, look.into())));
+        while let Some((_, old)) = self.recent.pop_front_if(|(old, _)| frame - *old > frames) {
+            self.known.add(&old);
+        }
+    }
+
+    pub(super) fn all(&self) -> Look {
+        let mut sum = self.known.clone();
+        self.recent.iter().for_each(|(_, look)| sum.add(look));
+        sum
+    }
+
+    fn before(&self, frame: u32) -> Look {
+        let mut sum = self.known.clone();
+        self.recent.iter().filter(|(seen, _)| *seen < frame).for_each(|(_, look)| sum.add(look));
+        sum
+    }
+
+    fn after(&self, frame: u32) -> Look {
+        let mut sum = Look::default();
+        self.recent.iter().filter(|(seen, _)| *seen > frame).for_each(|(_, look)| sum.add(look));
+        sum
+    }
+
+    fn exchange(&mut self, other: &mut Self, after: u32) {
+        let tail = |looks: &mut Self| {
+            let at = looks.recent.partition_point(|(frame, _)| *frame <= after);
+            looks.recent.split_off(at)
+        };
+        let (gone, come) = (tail(self), tail(other));
+        self.recent.extend(come);
+        other.recent.extend(gone);
+    }
+}
+
+/// What looks say for two tracks' having stayed who they were while they were close, in nats.
+fn stayed(close: &Close, a: &Looks, b: &Looks) -> f64 {
+    let before = [a, b].map(|looks| looks.before(close.since));
+    let after = [a, b].map(|looks| looks.after(close.last));
+    let alike = |i: usize, j: usize| before[i].direction().cosine(&after[j].direction());
+    // Each look of after says to whom of before it fits, where both are known; or each of before says the same of after.
+    let say = |own: Option<f64>, other: Option<f64>, counts: [u32; 3]| {
+        let least = f64::from(counts.into_iter().min().unwrap_or_default());
+        own.zip(other).map_or(0.0, |(own, other)| LOOK_SLOPE * (own - other) * least / (least + 1.0))
+    };
+    let of_after = (0..2).map(|j| {
+        let counts = [before[0].count, before[1].count, after[j].count];
+        say(alike(j, j), alike(1 - j, j), counts)
+    });
+    let of_before = (0..2).map(|i| {
+        let counts = [after[0].count, after[1].count, before[i].count];
+        say(alike(i, i), alike(i, 1 - i), counts)
+    });
+    let all: f64 = of_after.chain(of_before).sum();
+    (all / 2.0).clamp(-LOOK_MOST, LOOK_MOST)
+}
+
 impl Live {
     /// Each goes on as the other after a frame; what they were before stays with them.
     fn exchange(&mut self, other: &mut Self, after: u32) {
@@ -64,6 +139,7 @@ impl Live {
         other.story.exchange(after, &come, &gone);
         self.memory.extend(come);
         other.memory.extend(gone);
+        self.looks.exchange(&mut other.looks, after);
         std::mem::swap(&mut self.last, &mut other.last);
         std::mem::swap(&mut self.motion, &mut other.motion);
         std::mem::swap(&mut self.seen, &mut other.seen);
@@ -115,7 +191,8 @@ impl Tracker {
         let place = |serial: Serial| self.live.iter().position(|track| track.serial == serial);
         let (Some(i), Some(j)) = (place(close.a), place(close.b)) else { return };
         let [a, b] = [&self.live[i], &self.live[j]];
-        let split = split(close, &a.memory, &b.memory, &self.camera, &self.tuning, self.fps);
+        let stayed = stayed(close, &a.looks, &b.looks);
+        let split = split(close, [&a.memory, &b.memory], stayed, &self.camera, &self.tuning, self.fps);
         let Some(after) = split else { return };
         if let Ok([a, b]) = self.live.get_disjoint_mut([i, j]) {
             a.exchange(b, after);
@@ -137,11 +214,12 @@ impl Tracker {
 }
 
 /// The frame after which two tracks should be exchanged, if they should. Both are followed anew with either's sightings
-/// from every frame on at which they were close; the cost is the filter's surprise in nats.
+/// from every frame on at which they were close; the cost is the filter's surprise in nats, and what looks say for their
+/// having `stayed`.
 fn split(
     close: &Close,
-    a: &VecDeque<Memory>,
-    b: &VecDeque<Memory>,
+    [a, b]: [&VecDeque<Memory>; 2],
+    stayed: f64,
     camera: &CameraPath,
     tuning: &Tuning,
     fps: f64,
@@ -160,7 +238,7 @@ fn split(
     let (states_a, states_b) = (from_start(&a), from_start(&b));
     let as_they_are = states_a[a.len() - 1].cost + states_b[b.len() - 1].cost;
     // Of exchanges that save too little none is made; of those that save as much the first.
-    let (mut best, mut least) = (None, as_they_are - tuning.exchange_margin);
+    let (mut best, mut least) = (None, as_they_are - tuning.exchange_margin - stayed);
     let earliest = close.since.saturating_sub(1);
     let mut splits: Vec<u32> = a.iter().chain(&b).map(|memory| memory.frame).collect();
     splits.sort_unstable();

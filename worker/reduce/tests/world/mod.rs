@@ -148,6 +148,7 @@ pub fn pipeline() -> Pipeline {
             model: Manifest {
                 name: "made-up".into(),
                 file: ModelFile { path: "model.onnx".into(), sha256: Digest::of_bytes(b"model") },
+                torch: vec![],
                 input: ModelInput {
                     name: None,
                     layout: Layout::Nchw,

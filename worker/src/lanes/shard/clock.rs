@@ -1,21 +1,32 @@
-//! What a stage costs, however many others share the cores.
+//! What a stage costs: by the wall for the lane, by the processor for the job.
 
 use std::time::Duration;
 
-/// CPU time of the calling thread.
-pub struct ThreadClock(Duration);
+use fulltime_observe::{Clock, Meter, Worked};
 
-impl ThreadClock {
-    pub fn start() -> Self {
-        Self(Self::now())
+/// Starts the clock of a stage's next piece of work, and notes the one that ends.
+pub struct Stage<'a> {
+    meter: &'a Meter,
+    name: &'static str,
+    clock: Clock,
+    /// All that was noted.
+    pub total: Worked,
+}
+
+impl<'a> Stage<'a> {
+    pub fn start(meter: &'a Meter, name: &'static str) -> Self {
+        Self { meter, name, clock: Clock::start(), total: Worked::default() }
     }
 
-    pub fn elapsed(&self) -> Duration {
-        Self::now().saturating_sub(self.0)
+    /// A piece of work begins: what was since the last note was waiting.
+    pub fn begin(&mut self) {
+        self.clock = Clock::start();
     }
 
-    fn now() -> Duration {
-        cpu_time(libc::CLOCK_THREAD_CPUTIME_ID)
+    /// The piece of work is done, and the next may begin.
+    pub fn done(&mut self) {
+        self.total += self.meter.worked(self.name, self.clock);
+        self.clock = Clock::start();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     ops::{ControlFlow, Range},
     sync::mpsc::SyncSender,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fulltime_common::{
@@ -11,8 +11,9 @@ use fulltime_common::{
     plan::{Gap, ShardSpec},
 };
 use fulltime_media::{IntervalDecoder, IntervalOutcome, Picture};
+use fulltime_observe::Meter;
 
-use super::clock::ThreadClock;
+use super::clock::Stage;
 use crate::{
     crash::{self, Point},
     error::TaskError,
@@ -22,6 +23,8 @@ use crate::{
 pub struct Decoded {
     pub frame: u32,
     pub picture: Picture,
+    /// When it was decoded.
+    pub at: Instant,
 }
 
 /// Decodes the shard's intervals in order. An interval that cannot be decoded without concealment is a gap; what came of
@@ -32,8 +35,9 @@ pub fn decode(
     shard: &ShardSpec,
     window: &mut Window,
     out: SyncSender<Decoded>,
+    meter: &Meter,
 ) -> Result<(Vec<Gap>, Duration), TaskError> {
-    let clock = ThreadClock::start();
+    let mut stage = Stage::start(meter, "decode");
     let mut gaps = Vec::new();
     for number in shard.intervals.clone() {
         let interval = &index.intervals[number as usize];
@@ -43,9 +47,13 @@ pub fn decode(
         let bytes = window.read(interval.bytes.clone(), keep)?;
         crash::point(Point::BeforeDecode);
         crash::decoding(&shard.recording.key, number);
-        let mut sink = |frame, picture| match out.send(Decoded { frame, picture }) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        stage.begin();
+        let mut sink = |frame, picture| {
+            stage.done();
+            let sent = out.send(Decoded { frame, picture, at: Instant::now() });
+            // The time in which nobody took it was not spent on the next one.
+            stage.begin();
+            if sent.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         match decoder.decode(number as usize, &bytes, interval.bytes.start, &mut sink)? {
             IntervalOutcome::Complete { missing } => {
@@ -58,7 +66,7 @@ pub fn decode(
         }
         crash::point(Point::AfterDecode);
     }
-    Ok((gaps, clock.elapsed()))
+    Ok((gaps, stage.total.cpu))
 }
 
 /// Why frames are missing that nothing has damaged.

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use fulltime_observe::Meter;
 use fulltime_tables::shard::DescriptionRow;
 use fulltime_vision::{Describer, Description};
 
-use super::{clock::ThreadClock, infer::Found, prepare::RECENT};
+use super::{clock::Stage, infer::Found, prepare::RECENT};
 use crate::{attempt::Attempt, error::TaskError, lanes::picture::NoColour};
 
 #[derive(Default)]
@@ -23,9 +24,10 @@ pub fn describe(
     describer: Option<&mut Describer>,
     frames: Receiver<Found>,
     attempt: &Attempt,
+    meter: &Meter,
 ) -> Result<Described, TaskError> {
     let Some(describer) = describer else { return Ok(Described::default()) };
-    let clock = ThreadClock::start();
+    let mut stage = Stage::start(meter, "describe");
     let mut no_colour = NoColour::default();
     let mut said: BTreeMap<u32, Vec<Description>> = BTreeMap::new();
     // Every described frame, and the one whose picture it shows: each picture is described once.
@@ -39,20 +41,24 @@ pub fn describe(
         }
         recent.truncate(RECENT - 1);
         recent.push_front((inferred, frame));
+        stage.begin();
         if describer.add(frame, &no_colour.view(&picture), &detections)? >= describer.preferred_batch() {
             collect(&mut said, describer)?;
             attempt.beat();
         }
+        stage.done();
         if attempt.is_halted() {
             break;
         }
     }
+    stage.begin();
     collect(&mut said, describer)?;
+    stage.done();
     let rows_of = |&(frame, source): &(u32, u32)| {
         let people = said.get(&source).map(Vec::as_slice).unwrap_or_default();
         people.iter().map(move |person| row(frame, person))
     };
-    Ok(Described { rows: sources.iter().flat_map(rows_of).collect(), busy: clock.elapsed() })
+    Ok(Described { rows: sources.iter().flat_map(rows_of).collect(), busy: stage.total.cpu })
 }
 
 fn collect(said: &mut BTreeMap<u32, Vec<Description>>, describer: &mut Describer) -> Result<(), TaskError> {

@@ -10,11 +10,12 @@ use std::{
 };
 
 use fulltime_media::Picture;
+use fulltime_observe::{Counts, Doing, Meter};
 use fulltime_tables::shard::{DetectionRow, FrameRow};
 use fulltime_vision::{Detection, Detector};
 
 use super::{
-    clock::ThreadClock,
+    clock::Stage,
     prepare::{Batch, Look, Prepared, RECENT},
 };
 use crate::{
@@ -47,22 +48,27 @@ pub fn infer(
     spent: &Sender<Vec<f32>>,
     found: SyncSender<Found>,
     attempt: &Attempt,
+    meter: &Meter,
 ) -> Result<Inferred, TaskError> {
     let reader = detector.reader();
     let mut all = Inferred::default();
     let mut outputs = Vec::new();
     // What the latest inferred frames show, for those that show the same.
     let mut recent: VecDeque<(u32, Vec<Detection>)> = VecDeque::new();
-    for Batch { plan, frames, tensor, used } in batches {
+    let (mut inferring, mut reading) = (Stage::start(meter, "infer"), Stage::start(meter, "postprocess"));
+    meter.does(Doing::Pictures);
+    for Batch { plan, frames, tensor, used, images, since } in batches {
         crash::point(Point::BeforeInfer);
-        let clock = ThreadClock::start();
+        meter.does(Doing::Infer);
+        inferring.begin();
         detector.infer(&tensor[..used], &mut outputs)?;
-        all.infer_busy += clock.elapsed();
+        inferring.done();
         // The prepare stage may be gone already.
         let _ = spent.send(tensor);
         crash::point(Point::AfterInfer);
 
-        let clock = ThreadClock::start();
+        meter.does(Doing::Postprocess);
+        reading.begin();
         let count = frames.len() as u64;
         let mut results = outputs.chunks_exact(reader.frame_len(&plan));
         for Prepared { evidence, look, pitch, described } in frames {
@@ -90,18 +96,26 @@ pub fn infer(
                 h: d.h,
             }));
             all.frames.push(evidence);
-            if let Some(picture) = described
-                && found.send(Found { frame, inferred, picture, detections }).is_err()
-            {
+            let Some(picture) = described else { continue };
+            // It may have as many frames before it as there is room for.
+            meter.does(Doing::Describe);
+            let sent = found.send(Found { frame, inferred, picture, detections });
+            meter.does(Doing::Postprocess);
+            if sent.is_err() {
                 // The describe stage has ended, and knows why.
                 return Ok(all);
             }
         }
-        all.read_busy += clock.elapsed();
+        reading.done();
+        meter.took("total", since.elapsed());
+        meter.count(Counts { frames: count, images, batches: u64::from(images > 0), ..Counts::default() });
+        meter.does(Doing::Pictures);
         attempt.add_frames(count);
         if attempt.is_halted() {
             break;
         }
     }
+    all.infer_busy = inferring.total.cpu;
+    all.read_busy = reading.total.cpu;
     Ok(all)
 }

@@ -7,18 +7,19 @@ use std::{
         Arc,
         mpsc::{Receiver, SyncSender},
     },
-    time::Duration,
+    time::Instant,
 };
 
 use fulltime_common::{index::RecordingIndex, pipeline::Pipeline};
 use fulltime_media::Picture;
+use fulltime_observe::{Meter, Worked};
 use fulltime_tables::{
     corners::{Corner, pack},
     shard::FrameRow,
 };
 use fulltime_vision::{Corners, Detector, FramePlan, PictureView, Preparer, Region, luma_signature, preview_jpeg};
 
-use super::{clock::ThreadClock, decode::Decoded};
+use super::{clock::Stage, decode::Decoded};
 use crate::{error::TaskError, lanes::picture::NoColour};
 
 /// Inferred pictures that the next ones are compared with: a frozen picture equals the last, a repeated field at times the
@@ -34,6 +35,9 @@ pub struct Batch {
     /// The crops of all frames that are inferred, one after another; longer than `used` when it was used before.
     pub tensor: Vec<f32>,
     pub used: usize,
+    /// Crops in it, and when its first picture was decoded.
+    pub images: u64,
+    pub since: Instant,
 }
 
 pub struct Prepared {
@@ -68,10 +72,9 @@ pub struct Prepare {
     recent: Option<Recent>,
 }
 
-#[derive(Default)]
 pub struct PrepareBusy {
-    pub evidence: Duration,
-    pub crops: Duration,
+    pub evidence: Worked,
+    pub crops: Worked,
 }
 
 impl Prepare {
@@ -101,14 +104,15 @@ impl Prepare {
         pictures: Receiver<Decoded>,
         out: SyncSender<Batch>,
         spent: Receiver<Vec<f32>>,
+        meter: &Meter,
     ) -> Result<PrepareBusy, TaskError> {
-        let mut busy = PrepareBusy::default();
+        let (mut noting, mut cutting) = (Stage::start(meter, "evidence"), Stage::start(meter, "preprocess"));
         let mut no_colour = NoColour::default();
         let mut batch: Option<Batch> = None;
-        for Decoded { frame, picture } in pictures {
+        for Decoded { frame, picture, at } in pictures {
             let picture = Arc::new(picture);
             let view = no_colour.view(&picture);
-            let clock = ThreadClock::start();
+            noting.begin();
             let preview = self.preview_stride > 0 && frame.is_multiple_of(self.preview_stride);
             let evidence = FrameRow {
                 frame,
@@ -122,9 +126,8 @@ impl Prepare {
                 (true, None) => Look::Infer,
                 (true, Some(recent)) => recent.look(frame, evidence.content_hash, &picture),
             };
-            busy.evidence += clock.elapsed();
+            noting.done();
 
-            let clock = ThreadClock::start();
             // A recording may change its size on the way: a batch holds frames of one plan.
             let other_size = |batch: &mut Batch| (batch.plan.width, batch.plan.height) != (view.width, view.height);
             if let Some(done) = batch.take_if(other_size)
@@ -132,12 +135,13 @@ impl Prepare {
             {
                 break;
             }
+            cutting.begin();
             let current = match &mut batch {
                 Some(batch) => batch,
                 None => {
                     let plan = Arc::new(self.preparer.plan(view.width, view.height)?);
                     let tensor = spent.try_recv().unwrap_or_default();
-                    batch.insert(Batch { plan, frames: Vec::new(), tensor, used: 0 })
+                    batch.insert(Batch { plan, frames: Vec::new(), tensor, used: 0, images: 0, since: at })
                 }
             };
             if look == Look::Infer {
@@ -147,12 +151,13 @@ impl Prepare {
                 }
                 self.preparer.prepare(&current.plan, &view, &mut current.tensor[current.used..end])?;
                 current.used = end;
+                current.images = (end / self.preparer.item_len().max(1)) as u64;
             }
             let pitch = if look == Look::Infer { self.preparer.pitch(&view)? } else { None };
             let described =
                 look != Look::Away && self.describe_stride > 0 && frame.is_multiple_of(self.describe_stride);
             current.frames.push(Prepared { evidence, look, pitch, described: described.then_some(picture) });
-            busy.crops += clock.elapsed();
+            cutting.done();
 
             // Frames that are not inferred cost nothing further: they wait for one that is, but not for ever.
             let full = current.used >= self.batch * self.preparer.item_len() || current.frames.len() >= FRAMES;
@@ -167,7 +172,7 @@ impl Prepare {
             // Nobody there means that the infer stage has ended, and knows why.
             let _ = out.send(last);
         }
-        Ok(busy)
+        Ok(PrepareBusy { evidence: noting.total, crops: cutting.total })
     }
 }
 

@@ -87,6 +87,7 @@ pub fn detect(size: [u32; 2]) -> Detect {
         model: Manifest {
             name: "test".into(),
             file: ModelFile { path: "none.onnx".into(), sha256: Digest::of_bytes(b"") },
+            torch: vec![],
             input: ModelInput {
                 name: None,
                 layout: Layout::Nchw,
@@ -138,5 +139,5 @@ pub fn onnx() -> Option<EngineKind> {
     if found.is_none() {
         println!("skipped: no ONNX Runtime here, `cargo xtask test` brings one");
     }
-    found.map(|library| EngineKind::Onnx { library })
+    found.map(EngineKind::onnx)
 }
