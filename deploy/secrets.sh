@@ -48,6 +48,9 @@ if [ ! -e s3.env ]; then
   done > s3.env
 fi
 [ -e grafana.env ] || printf 'GF_SECURITY_ADMIN_PASSWORD=%s\n' "$(password)" > grafana.env
+# Asked for by the dashboard: everything but metrics and probes.
+[ -e http.token ] || printf '%s\n' "$(password)" > http.token
+chmod 644 http.token
 
 # The rest follows from these.
 . ./nats.env

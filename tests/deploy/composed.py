@@ -95,9 +95,17 @@ class Composed:
         if not wait:
             self.started.append(part)
 
+    def ended(self, part):
+        """The code that a service ended with, once it has ended with one."""
+        state = self.podman.state(self.name(part))
+        return 0 if state["Running"] else state["ExitCode"]
+
+    def answers(self, part):
+        return self.podman("healthcheck", "run", self.name(part), fails=True).returncode == 0
+
     def is_healthy(self, part):
         assert self.podman.state(self.name(part))["Running"], f"{part} ended:\n{self.log(part)[-2000:]}"
-        return self.podman("healthcheck", "run", self.name(part), fails=True).returncode == 0
+        return self.answers(part)
 
     def up(self, part):
         self.start(part)

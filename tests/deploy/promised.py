@@ -2,9 +2,7 @@
 there: the cases say so."""
 
 PROMISED = {
-    "fulltime-coordinator": {"--listen", "FULLTIME_LISTEN", "FULLTIME_REDIS"},
-    "fulltime-worker": {"--listen", "FULLTIME_LISTEN", "--pin", "--gpus", "FULLTIME_REDIS"},
+    # The shared cache.
+    "fulltime-coordinator": {"FULLTIME_REDIS"},
+    "fulltime-worker": {"FULLTIME_REDIS"},
 }
-
-# The metrics that dashboard, alerts and autoscalers use.
-METRICS = {"fulltime_backlog_tasks": {"class"}, "fulltime_leading": set(), "fulltime_lanes": {"state"}}

@@ -177,6 +177,27 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* What listens to others asks for a token. */}}
+{{- define "fulltime.tokenMount" -}}
+{{- if .Values.http.enabled }}
+- name: token
+  mountPath: /etc/fulltime/token
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "fulltime.tokenVolume" -}}
+{{- if .Values.http.enabled }}
+- name: token
+  secret:
+    secretName: {{ required "http.existingSecret: name the Secret with a token, or switch http.enabled off" .Values.http.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: token
+        path: token
+{{- end }}
+{{- end -}}
+
 {{- define "fulltime.authorityMount" -}}
 {{- if .Values.nats.tls.enabled }}
 - name: authority
