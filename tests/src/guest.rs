@@ -26,6 +26,8 @@ const START: &str = "#!/bin/busybox sh
 export PATH=/bin:/app LD_LIBRARY_PATH=/app HOME=/tmp
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 ip link set lo up
+# The firmware leaves half a line behind.
+echo
 sh /script 2>&1
 echo END OF SCRIPT
 reboot -f

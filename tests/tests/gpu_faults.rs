@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -99,24 +99,26 @@ fn busy(cluster: &Cluster, worker: &str) -> usize {
     lanes.flatten().filter(|lane| !lane["task"].is_null()).count()
 }
 
-/// All that was said until the job was over.
-async fn events(cluster: &Cluster) -> tokio::task::JoinHandle<Vec<Event>> {
+/// Writes down all that is said from now on.
+async fn events(cluster: &Cluster) -> Arc<Mutex<Vec<Event>>> {
     let bus = JetStream::connect(&cluster.nats()).await.expect("connect");
     let mut stream = bus.events().await.expect("events");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let book = Arc::clone(&heard);
     tokio::spawn(async move {
-        let mut all = Vec::new();
-        while let Ok(Some(event)) = tokio::time::timeout(Duration::from_secs(4), stream.next()).await {
-            all.push(event);
+        while let Some(event) = stream.next().await {
+            book.lock().expect("the book").push(event);
         }
-        all
-    })
+    });
+    heard
 }
 
 /// Failures of map tasks that were laid to a device, with what was committed afterwards.
 fn stopped<'a>(events: &'a [Event], words: &str) -> Vec<&'a Event> {
     let of_device = |event: &&Event| match &event.kind {
         EventKind::Failed { disposition, cause, .. } => {
-            assert_eq!(*disposition, Disposition::PreEmpted, "{cause}");
+            // A lane that stood idle may have tried it, too, and was called off.
+            assert!(matches!(disposition, Disposition::PreEmpted | Disposition::Cancelled), "{cause}");
             cause.contains(words)
         }
         EventKind::Started | EventKind::Committed(_) => false,
@@ -156,7 +158,7 @@ async fn a_gpu_that_falls_off_the_bus_takes_its_lane_along_and_no_shard() {
 
     assert_eq!(tables(&cluster, &job), season.expected);
     nothing_was_charged(&cluster, &job);
-    let events = heard.await.expect("the listener");
+    let events = heard.lock().expect("the book").clone();
     assert_eq!(stopped(&events, "lane 0 was stopped: Xid 79").len(), 1, "{}", cluster.logs());
 }
 
@@ -184,7 +186,7 @@ async fn a_worker_without_a_healthy_gpu_goes_and_another_one_does_its_work() {
 
     assert_eq!(tables(&cluster, &job), season.expected);
     nothing_was_charged(&cluster, &job);
-    let events = heard.await.expect("the listener");
+    let events = heard.lock().expect("the book").clone();
     let handed_back = stopped(&events, "lane 0 was stopped: Xid 119");
     assert!(handed_back.iter().all(|event| event.worker == "worker-0"));
     assert!(cluster.workers[1].runs(), "the other one is well");
@@ -208,6 +210,6 @@ async fn a_doubtful_gpu_gets_work_again_after_its_canary_has_given_the_known_ans
     assert!(wait_until(HUNG, || lanes(&cluster, "worker-0").iter().all(|lane| lane["works"] == true)));
     assert_eq!(tables(&cluster, &job), season.expected);
     nothing_was_charged(&cluster, &job);
-    let events = heard.await.expect("the listener");
+    let events = heard.lock().expect("the book").clone();
     assert_eq!(stopped(&events, "lane 0 was stopped: Xid 94").len(), 1, "{}", cluster.logs());
 }

@@ -17,9 +17,9 @@ for pin in auto off; do
     --pipeline /models/synth-detector/pipeline.toml --shard-length 4s --select '**/*.mp4' --json > /tmp/run-$pin 2>&1 &
   run=$!
   n=0
-  while [ $n -lt 120 ]; do
+  while [ $n -lt 120 ] && kill -0 $run 2> /dev/null; do
     sleep 1; n=$((n+1))
-    busy=0; for lane in $(lanes); do [ $(ls /proc/$lane/task | wc -l) -ge 9 ] && busy=$((busy+1)); done
+    busy=0; for lane in $(lanes); do [ $(ls /proc/$lane/task | wc -l) -ge 8 ] && busy=$((busy+1)); done
     [ $busy -ge 2 ] && break
   done
   sleep 6
