@@ -252,8 +252,7 @@ pub enum Launch {
 }
 
 /// Every kernel's name.
-pub const KERNELS: [&str; 9] =
-    ["axes", "prepare", "people", "rank", "overlap", "keep", "hash", "differ", "standin"];
+pub const KERNELS: [&str; 9] = ["axes", "prepare", "people", "rank", "overlap", "keep", "hash", "differ", "standin"];
 
 /// Blocks of a grid and threads of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

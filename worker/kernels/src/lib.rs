@@ -8,8 +8,16 @@
 //! start: its libraries are loaded when a device is asked for.
 
 mod args;
+mod cache;
+mod error;
+mod nvrtc;
+mod source;
 
 pub use args::{
-    Address, Axes, Box, Colour, Column, Differ, Frame, Hash, KERNELS, Launch, People, Placed, Prepare, Row, Shape, Standin,
-    Suppress,
+    Address, Axes, Box, Colour, Column, Differ, Frame, Hash, KERNELS, Launch, People, Placed, Prepare, Row, Shape,
+    Standin, Suppress,
 };
+pub use cache::{Cache, Ptx};
+pub use error::{KernelError, Kind};
+pub use nvrtc::{Compiler, Target, architecture_for};
+pub use source::{OPTIONS, SOURCE, Source};

@@ -35,6 +35,7 @@ pub unsafe fn run(launch: &Launch) {
     let shape = launch.shape();
     let name = CString::new(launch.kernel()).unwrap_or_default();
     // SAFETY: promised by the caller.
-    let ran = unsafe { fulltime_kernels_run(name.as_ptr(), shape.grid.as_ptr(), shape.block.as_ptr(), launch.argument()) };
+    let ran =
+        unsafe { fulltime_kernels_run(name.as_ptr(), shape.grid.as_ptr(), shape.block.as_ptr(), launch.argument()) };
     assert!(ran != 0, "no kernel {}", CStr::to_string_lossy(&name));
 }

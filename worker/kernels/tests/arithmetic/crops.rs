@@ -71,7 +71,9 @@ fn boxes_that_are_no_numbers_or_far_outside_give_a_pixel_of_the_picture() {
     };
     let picture = Picture::new(sketch);
     let (frames, view) = ([picture.frame()], picture.view());
-    for [x, y, w, h] in [[f32::NAN; 4], [1e30, 1e30, 1.0, 1.0], [-1e30, -5.0, 2.0, 2.0], [f32::INFINITY, 3.0, 1.0, f32::MAX]] {
+    for [x, y, w, h] in
+        [[f32::NAN; 4], [1e30, 1e30, 1.0, 1.0], [-1e30, -5.0, 2.0, 2.0], [f32::INFINITY, 3.0, 1.0, f32::MAX]]
+    {
         let boxes = [Box { score: 0.5, x, y, w, h, label: 0 }];
         let mut crops = [Placed::default()];
         run(Launch::People(People {

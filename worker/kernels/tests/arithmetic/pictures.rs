@@ -86,7 +86,8 @@ impl Picture {
         let chroma = sketch.chroma();
         let planes = [0, 1, 2].map(|plane| {
             let [width, height] = if plane == 0 { sketch.size } else { chroma };
-            let sample = |x, y| if sketch.form == Form::Gray && plane > 0 { 128 } else { noise(sketch.seed, x, y, plane) };
+            let sample =
+                |x, y| if sketch.form == Form::Gray && plane > 0 { 128 } else { noise(sketch.seed, x, y, plane) };
             (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| sample(x, y)).collect()
         });
         let step = if sketch.form == Form::Nv12 { 2 } else { 1 };

@@ -1,6 +1,6 @@
 use fulltime_common::pipeline::{Channels, Layout, ModelInput, Resize};
 use fulltime_kernels::{Axes, Column, Frame, Launch, Placed, Prepare, Row};
-use fulltime_vision::{Crop, Placed as Reference, PictureView, reference};
+use fulltime_vision::{Crop, PictureView, Placed as Reference, reference};
 use half::f16;
 use proptest::prelude::*;
 
@@ -26,7 +26,8 @@ pub fn kernels(
     let mut columns = vec![Column { left: -9_999_999, right: 9_999_999, weight: f32::NAN }; 2 * count * sides[0]];
     let mut rows = vec![Row { upper: -9_999_999, lower: 9_999_999, weight: 7 }; 2 * count * sides[1]];
     let (width, height) = (width as i32, height as i32);
-    let mut axes = Axes { frames: address(frames), crops: address(crops), count: count as i32, width, height, ..Axes::default() };
+    let mut axes =
+        Axes { frames: address(frames), crops: address(crops), count: count as i32, width, height, ..Axes::default() };
     (axes.columns, axes.rows) = (address_mut(&mut columns), address_mut(&mut rows));
     run(Launch::Axes(axes));
     let len = 3 * count * sides[0] * sides[1];
@@ -51,7 +52,14 @@ pub fn kernels(
     (full, halves)
 }
 
-pub fn compare(view: &PictureView, placed: &Reference, input: &ModelInput, size: [u32; 2], full: &[f32], halves: &[u16]) {
+pub fn compare(
+    view: &PictureView,
+    placed: &Reference,
+    input: &ModelInput,
+    size: [u32; 2],
+    full: &[f32],
+    halves: &[u16],
+) {
     let mut expected = vec![f32::NAN; full.len()];
     reference::prepare(view, placed, input, size, &mut expected).unwrap();
     for (i, expected) in expected.iter().enumerate() {
@@ -166,7 +174,9 @@ fn halves_are_rounded_to_nearest_even_over_the_whole_range() {
         let value = f16::from_bits(bits).to_f32();
         let next = f16::from_bits((bits + 1).min(0x7c00)).to_f32();
         let middle = if next.is_finite() { f32::midpoint(value, next) } else { 65520.0 };
-        for value in [value, middle, f32::from_bits(middle.to_bits().saturating_sub(1)), f32::from_bits(middle.to_bits() + 1)] {
+        for value in
+            [value, middle, f32::from_bits(middle.to_bits().saturating_sub(1)), f32::from_bits(middle.to_bits() + 1)]
+        {
             wanted.extend([value, -value]);
         }
     }
