@@ -11,7 +11,9 @@ mod args;
 mod cache;
 mod error;
 mod nvrtc;
+mod ring;
 mod source;
+mod timeline;
 
 pub use args::{
     Address, Axes, Box, Colour, Column, Differ, Frame, Hash, KERNELS, Launch, People, Placed, Prepare, Row, Shape,
@@ -20,4 +22,6 @@ pub use args::{
 pub use cache::{Cache, Ptx};
 pub use error::{KernelError, Kind};
 pub use nvrtc::{Compiler, Target, architecture_for};
+pub use ring::{Event, FIVE_STREAMS, Ring, RingError, RingOptions, Stage, Step, Streams, THREE_STREAMS};
 pub use source::{OPTIONS, SOURCE, Source};
+pub use timeline::{Overlap, Span};
