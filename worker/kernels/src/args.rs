@@ -95,7 +95,7 @@ pub struct Colour {
 /// A detection in pixels of the picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(C)]
-pub struct Box {
+pub struct Found {
     pub score: f32,
     pub x: f32,
     pub y: f32,
@@ -150,7 +150,7 @@ pub struct Prepare {
 #[repr(C)]
 pub struct People {
     pub frames: Address,
-    /// [`Box`]es.
+    /// [`Found`]es.
     pub boxes: Address,
     /// `i32` for each box: the frame that it is in.
     pub frame_of: Address,
@@ -169,7 +169,7 @@ pub struct People {
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct Suppress {
-    /// `capacity` [`Box`]es of each item, of which the first counts\[item\] count.
+    /// `capacity` [`Found`]es of each item, of which the first counts\[item\] count.
     pub boxes: Address,
     /// `i32` of each item.
     pub counts: Address,
@@ -179,7 +179,7 @@ pub struct Suppress {
     pub masks: Address,
     /// Room for `items * words` `u64`.
     pub gone: Address,
-    /// [`Box`]es, written like `boxes`, best first.
+    /// [`Found`]es, written like `boxes`, best first.
     pub kept: Address,
     pub kept_counts: Address,
     pub items: i32,
@@ -224,7 +224,7 @@ pub struct Differ {
 pub struct Standin {
     /// `items` of 3 planes of f32.
     pub tensor: Address,
-    /// A [`Box`] for each cell of each item.
+    /// A [`Found`] for each cell of each item.
     pub boxes: Address,
     pub counts: Address,
     pub items: i32,
@@ -262,10 +262,9 @@ pub struct Shape {
 }
 
 impl Launch {
-    /// The kernel's name in the source.
-    #[must_use]
-    pub fn kernel(&self) -> &'static str {
-        KERNELS[match self {
+    /// The kernel's place in [`KERNELS`].
+    pub(crate) fn number(&self) -> usize {
+        match self {
             Self::Axes(_) => 0,
             Self::Prepare(_) => 1,
             Self::People(_) => 2,
@@ -275,7 +274,13 @@ impl Launch {
             Self::Hash(_) => 6,
             Self::Differ(..) => 7,
             Self::Standin(_) => 8,
-        }]
+        }
+    }
+
+    /// The kernel's name in the source.
+    #[must_use]
+    pub fn kernel(&self) -> &'static str {
+        KERNELS[self.number()]
     }
 
     /// One thread for each piece of work.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use cudarc::driver::DriverError;
 
+use crate::ring::RingError;
+
 /// An error of the compiler or of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -19,14 +21,20 @@ pub enum KernelError {
     Nvrtc { action: &'static str, code: i32, text: String },
     #[error("no CUDA driver here: libcuda.so.1 is missing or cannot be loaded")]
     NoDriver,
+    #[error("the CUDA driver is too old: it does {}.{}, {}.{} is needed", found / 1000, found % 1000 / 10, needed / 1000, needed % 1000 / 10)]
+    DriverTooOld { found: i32, needed: i32 },
     #[error("no CUDA device {ordinal}: the driver has {found}")]
     NoDevice { ordinal: usize, found: usize },
     #[error("{action} on the CUDA device")]
     Driver { action: &'static str, source: DriverError },
     #[error("{bytes} bytes of {kind} memory cannot be allocated")]
     OutOfMemory { bytes: usize, kind: &'static str, source: Option<DriverError> },
-    #[error("{what} takes {expected}, not {found}")]
-    Length { what: &'static str, expected: usize, found: usize },
+    #[error("{what}: {found}, but at most {limit}")]
+    Room { what: &'static str, limit: usize, found: usize },
+    #[error("a device with {found} streams cannot take work for {needed}")]
+    Streams { needed: usize, found: usize },
+    #[error(transparent)]
+    Ring(#[from] RingError),
     #[error("the thread of stream {stream} has ended")]
     StreamEnded { stream: usize },
 }
@@ -53,10 +61,15 @@ impl KernelError {
             | Self::Architecture { .. }
             | Self::Nvrtc { .. }
             | Self::NoDriver
+            | Self::DriverTooOld { .. }
             | Self::NoDevice { .. } => Kind::Runtime,
             Self::OutOfMemory { .. } => Kind::OutOfMemory,
             Self::Driver { .. } => Kind::Unfit,
-            Self::Source { .. } | Self::Length { .. } | Self::StreamEnded { .. } => Kind::Bug,
+            Self::Source { .. }
+            | Self::Room { .. }
+            | Self::Streams { .. }
+            | Self::Ring(_)
+            | Self::StreamEnded { .. } => Kind::Bug,
         }
     }
 
@@ -71,10 +84,15 @@ impl KernelError {
             Self::NoDriver => {
                 Some("install NVIDIA's driver, or give the container the device (its `utility` and `compute` parts)")
             }
+            Self::DriverTooOld { .. } => Some("install driver 570 or later, and 580 or later for NVRTC 13"),
             Self::NoDevice { .. } => Some("look at nvidia-smi -L and at CUDA_VISIBLE_DEVICES"),
             Self::OutOfMemory { .. } => Some("give the lane fewer or smaller batches"),
             Self::Nvrtc { .. } | Self::Driver { .. } => Some("look at the driver's log (dmesg | grep NVRM)"),
-            Self::Source { .. } | Self::Length { .. } | Self::StreamEnded { .. } => Some("report it: this is a bug"),
+            Self::Source { .. }
+            | Self::Room { .. }
+            | Self::Streams { .. }
+            | Self::Ring(_)
+            | Self::StreamEnded { .. } => Some("report it: this is a bug"),
         }
     }
 }

@@ -9,18 +9,26 @@
 
 mod args;
 mod cache;
+mod conveyor;
+mod cuda;
+mod device;
 mod error;
+mod host;
 mod nvrtc;
 mod ring;
 mod source;
 mod timeline;
 
 pub use args::{
-    Address, Axes, Box, Colour, Column, Differ, Frame, Hash, KERNELS, Launch, People, Placed, Prepare, Row, Shape,
+    Address, Axes, Colour, Column, Differ, Found, Frame, Hash, KERNELS, Launch, People, Placed, Prepare, Row, Shape,
     Standin, Suppress,
 };
 pub use cache::{Cache, Ptx};
+pub use conveyor::{Conveyor, Infer, Io, Load, Output, Standing};
+pub use cuda::Cuda;
+pub use device::{Device, Event as DeviceEvent, Memory, Pinned};
 pub use error::{KernelError, Kind};
+pub use host::HostMemory;
 pub use nvrtc::{Compiler, Target, architecture_for};
 pub use ring::{Event, FIVE_STREAMS, Ring, RingError, RingOptions, Stage, Step, Streams, THREE_STREAMS};
 pub use source::{OPTIONS, SOURCE, Source};

@@ -8,6 +8,7 @@ mod dispatch;
 mod reduce;
 mod scale;
 mod season;
+mod streams;
 mod throughput;
 mod track;
 
@@ -32,6 +33,8 @@ enum Bench {
     Track(track::Options),
     /// How right detections, tracks and identities are, against the committed figures.
     Accuracy(accuracy::Options),
+    /// Copying, computing and copying out at the same time: frames a second and overlap by batches in flight.
+    Streams(streams::Options),
     /// The lanes of `dispatch`, in a process of their own.
     #[command(hide = true)]
     Lanes(dispatch::Lanes),
@@ -48,6 +51,7 @@ fn main() {
         Bench::Reduce(options) => reduce::run(&options),
         Bench::Track(options) => track::run(&options),
         Bench::Accuracy(options) => accuracy::run(&options),
+        Bench::Streams(options) => streams::run(&options),
         Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
     }

@@ -5,6 +5,10 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 
 use fulltime_kernels::Launch;
 
+mod device;
+
+pub use device::Processor;
+
 unsafe extern "C" {
     fn fulltime_kernels_args(name: *const c_char) -> usize;
     fn fulltime_kernels_run(

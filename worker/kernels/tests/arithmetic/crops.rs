@@ -1,5 +1,5 @@
 use fulltime_common::pipeline::Resize;
-use fulltime_kernels::{Box, Frame, Launch, People, Placed};
+use fulltime_kernels::{Found, Frame, Launch, People, Placed};
 use fulltime_vision::{Detection, Placed as Reference, reference};
 use proptest::prelude::*;
 
@@ -30,8 +30,8 @@ proptest! {
             let [x, y, w, h] = [x, y, w, h].map(|v| if *halves { (v * 2.0).round() / 2.0 } else { *v });
             (index.index(pictures.len()), Detection { class: 0, score: 0.5, x, y, w, h })
         }).collect();
-        let boxes: Vec<Box> =
-            found.iter().map(|(_, d)| Box { score: d.score, x: d.x, y: d.y, w: d.w, h: d.h, label: 0 }).collect();
+        let boxes: Vec<Found> =
+            found.iter().map(|(_, d)| Found { score: d.score, x: d.x, y: d.y, w: d.w, h: d.h, label: 0 }).collect();
         let frame_of: Vec<i32> = found.iter().map(|(frame, _)| *frame as i32).collect();
         let (size, input) = ([24, 48], input(resize, false, false, true, 114));
         let mut crops = vec![Placed { frame: -1, ..Placed::default() }; boxes.len()];
@@ -74,7 +74,7 @@ fn boxes_that_are_no_numbers_or_far_outside_give_a_pixel_of_the_picture() {
     for [x, y, w, h] in
         [[f32::NAN; 4], [1e30, 1e30, 1.0, 1.0], [-1e30, -5.0, 2.0, 2.0], [f32::INFINITY, 3.0, 1.0, f32::MAX]]
     {
-        let boxes = [Box { score: 0.5, x, y, w, h, label: 0 }];
+        let boxes = [Found { score: 0.5, x, y, w, h, label: 0 }];
         let mut crops = [Placed::default()];
         run(Launch::People(People {
             frames: address(&frames),

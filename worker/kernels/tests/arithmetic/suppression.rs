@@ -1,12 +1,12 @@
-use fulltime_kernels::{Box, Launch, Suppress};
+use fulltime_kernels::{Found, Launch, Suppress};
 use fulltime_vision::{Detection, reference};
 use proptest::prelude::*;
 
 use crate::pictures::{address, address_mut, run};
 
 /// Boxes of many items through the three kernels.
-fn kernels(items: &[Vec<Box>], capacity: usize, iou: f32) -> Vec<Vec<Box>> {
-    let nothing = Box { score: f32::NAN, label: 77, ..Box::default() };
+fn kernels(items: &[Vec<Found>], capacity: usize, iou: f32) -> Vec<Vec<Found>> {
+    let nothing = Found { score: f32::NAN, label: 77, ..Found::default() };
     let mut boxes = vec![nothing; items.len() * capacity];
     for (item, room) in items.iter().zip(boxes.chunks_exact_mut(capacity)) {
         room[..item.len()].copy_from_slice(item);
@@ -37,8 +37,8 @@ fn kernels(items: &[Vec<Box>], capacity: usize, iou: f32) -> Vec<Vec<Box>> {
 }
 
 /// How much boxes of one class overlap.
-fn pairs(boxes: &[Box]) -> Vec<f32> {
-    let share = |a: &Box, b: &Box| {
+fn pairs(boxes: &[Found]) -> Vec<f32> {
+    let share = |a: &Found, b: &Found| {
         let w = (a.x + a.w).min(b.x + b.w) - a.x.max(b.x);
         let h = (a.y + a.h).min(b.y + b.h) - a.y.max(b.y);
         let common = w.max(0.0) * h.max(0.0);
@@ -51,13 +51,13 @@ fn pairs(boxes: &[Box]) -> Vec<f32> {
         .collect()
 }
 
-fn boxes() -> impl Strategy<Value = Vec<Box>> {
+fn boxes() -> impl Strategy<Value = Vec<Found>> {
     // Few scores and places, so that there are ties and the very same box twice.
     let coarse = |steps: i32, unit: f32| (0..steps).prop_map(move |i| i as f32 * unit);
     let one = (coarse(6, 0.15), coarse(12, 3.3), coarse(12, 2.7), coarse(9, 4.1), coarse(9, 3.9), 0_u32..3)
-        .prop_map(|(score, x, y, w, h, label)| Box { score, x, y, w: w + 0.5, h: h + 0.5, label });
+        .prop_map(|(score, x, y, w, h, label)| Found { score, x, y, w: w + 0.5, h: h + 0.5, label });
     let fine = (0.0_f32..1.0, -5.0_f32..60.0, -5.0_f32..60.0, 0.1_f32..40.0, 0.1_f32..40.0, 0_u32..2)
-        .prop_map(|(score, x, y, w, h, label)| Box { score, x, y, w, h, label });
+        .prop_map(|(score, x, y, w, h, label)| Found { score, x, y, w, h, label });
     prop::collection::vec(prop_oneof![one, fine], 0..150)
 }
 
@@ -99,9 +99,9 @@ proptest! {
 
 #[test]
 fn items_without_boxes_and_full_items_are_told_apart() {
-    let one = Box { score: 0.5, x: 1.0, y: 1.0, w: 2.0, h: 2.0, label: 0 };
-    let far = |i: u32| Box { x: i as f32 * 10.0, ..one };
-    let full: Vec<Box> = (0..64).map(far).collect();
+    let one = Found { score: 0.5, x: 1.0, y: 1.0, w: 2.0, h: 2.0, label: 0 };
+    let far = |i: u32| Found { x: i as f32 * 10.0, ..one };
+    let full: Vec<Found> = (0..64).map(far).collect();
     let found = kernels(&[vec![], full.clone(), vec![one, one]], 64, 0.5);
     assert_eq!(found, [vec![], full, vec![one]]);
 }
