@@ -177,8 +177,10 @@ impl<'a> Conveyor<'a> {
         let [crops, columns, rows] = [crops, columns, rows].map(|at| shared.address() + at as Address);
         let at = Shared { crops, columns, rows };
         let begin = device.event()?;
-        let slots = (0..standing.slots.max(1)).map(|_| Slot::new(device, &load, &standing)).collect::<Result<_, _>>()?;
-        let conveyor = Self { device, engine, load, standing, ring, slots, _shared: shared, at, begin, spans: Vec::new() };
+        let slots =
+            (0..standing.slots.max(1)).map(|_| Slot::new(device, &load, &standing)).collect::<Result<_, _>>()?;
+        let conveyor =
+            Self { device, engine, load, standing, ring, slots, _shared: shared, at, begin, spans: Vec::new() };
         conveyor.lay_tables()?;
         Ok(conveyor)
     }
@@ -202,9 +204,9 @@ impl<'a> Conveyor<'a> {
         let frames = (0..pictures).map(|i| {
             let first = base + (i * self.load.bytes) as Address;
             // Gray pictures have no second plane.
-            let planes = [picture.planes[0] + first].into_iter().chain(
-                [1, 2].map(|p| if picture.planes[p] == 0 { 0 } else { picture.planes[p] + first }),
-            );
+            let planes = [picture.planes[0] + first]
+                .into_iter()
+                .chain([1, 2].map(|p| if picture.planes[p] == 0 { 0 } else { picture.planes[p] + first }));
             let mut moved = picture;
             for (plane, at) in moved.planes.iter_mut().zip(planes) {
                 *plane = at;
@@ -223,11 +225,7 @@ impl<'a> Conveyor<'a> {
     ///
     /// # Errors
     /// As [`Conveyor::send`].
-    pub unsafe fn send_from_device(
-        &mut self,
-        frames: &[Frame],
-        held: Box<dyn Any + Send>,
-    ) -> Result<u64, KernelError> {
+    pub unsafe fn send_from_device(&mut self, frames: &[Frame], held: Box<dyn Any + Send>) -> Result<u64, KernelError> {
         let (_, slot) = self.free_for(frames.len())?;
         let len = self.table_len();
         self.depart(slot, frames, len, Some(held))

@@ -29,6 +29,7 @@ const OLDEST_DRIVER: i32 = 12_080;
 /// A GPU with the kernels loaded.
 pub struct Cuda {
     name: String,
+    module: Option<sys::CUmodule>,
     functions: Vec<sys::CUfunction>,
     streams: Vec<sys::CUstream>,
     events: Mutex<Vec<sys::CUevent>>,
@@ -120,18 +121,26 @@ impl Cuda {
         let context = Arc::new(Context::retain(ordinal)?);
         context.bind()?;
         use sys::CUdevice_attribute::{
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
         };
         let capability = [context.attribute(MAJOR)?, context.attribute(MINOR)?];
         let architecture = architecture_for(capability, compiler.architectures())?;
         let ptx = cache.ptx(compiler, &SOURCE, architecture)?;
         let name = device::get_name(context.device).map_err(on_device("ask the device's name"))?;
         // From here on dropping `cuda` undoes what was done.
-        let mut cuda =
-            Self { name, functions: Vec::new(), streams: Vec::new(), events: Mutex::new(Vec::new()), context };
+        let mut cuda = Self {
+            name,
+            module: None,
+            functions: Vec::new(),
+            streams: Vec::new(),
+            events: Mutex::new(Vec::new()),
+            context,
+        };
         let image = CString::new(ptx.text).unwrap_or_default();
-        // SAFETY: PTX with the zero byte that ends it. The module lives as long as the context.
+        // SAFETY: PTX with the zero byte that ends it.
         let module = unsafe { module::load_data(image.as_ptr().cast()) }.map_err(on_device("load the kernels"))?;
+        cuda.module = Some(module);
         for kernel in KERNELS {
             let name = CString::new(kernel).unwrap_or_default();
             // SAFETY: the module was loaded above.
@@ -213,10 +222,8 @@ impl Device for Cuda {
         let [[gx, gy, gz], [bx, by, bz]] = [shape.grid, shape.block];
         let mut arguments = [launch.argument().cast_mut()];
         // SAFETY: the driver copies the argument before it returns; the addresses in it are the caller's promise.
-        unsafe {
-            result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), 0, self.streams[stream], &mut arguments)
-        }
-        .map_err(on_device("launch a kernel"))
+        unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), 0, self.streams[stream], &mut arguments) }
+            .map_err(on_device("launch a kernel"))
     }
 
     fn record(&self, stream: usize, event: Event) -> Result<(), KernelError> {
@@ -272,13 +279,16 @@ impl Drop for Cuda {
         if self.context.bind().is_err() {
             return;
         }
-        // SAFETY: made by this and destroyed once; the driver waits with freeing until their work is done.
+        // SAFETY: made by this and destroyed once; the owner of what they work on has waited for it.
         unsafe {
             for &event in self.events.get_mut().unwrap_or_else(PoisonError::into_inner).iter() {
                 let _ = event::destroy(event);
             }
             for &stream in &self.streams {
                 let _ = stream::destroy(stream);
+            }
+            if let Some(module) = self.module {
+                let _ = module::unload(module);
             }
         }
     }

@@ -72,8 +72,9 @@ impl Overlap {
 fn together(spans: &[Span]) -> Duration {
     let lasting = spans.iter().filter(|span| span.start < span.end);
     // Ends before starts, so that what only touches does not overlap.
-    let mut turns: Vec<(Duration, bool, usize)> =
-        lasting.flat_map(|span| [(span.start, true, engine(span.stage)), (span.end, false, engine(span.stage))]).collect();
+    let mut turns: Vec<(Duration, bool, usize)> = lasting
+        .flat_map(|span| [(span.start, true, engine(span.stage)), (span.end, false, engine(span.stage))])
+        .collect();
     turns.sort_unstable();
     let (mut active, mut total, mut before) = ([0_usize; ENGINES], Duration::ZERO, Duration::ZERO);
     for (at, starts, engine) in turns {
@@ -102,12 +103,14 @@ mod tests {
 
     #[test]
     fn one_after_another_is_no_overlap() {
-        let spans = [span(0, Stage::CopyIn, 0, 0, 10), span(0, Stage::Infer, 1, 10, 30), span(0, Stage::CopyOut, 2, 30, 35)];
+        let spans =
+            [span(0, Stage::CopyIn, 0, 0, 10), span(0, Stage::Infer, 1, 10, 30), span(0, Stage::CopyOut, 2, 30, 35)];
         let overlap = Overlap::of(&spans).unwrap();
         assert_eq!((overlap.together, overlap.achieved), (0.0, 0.0));
-        assert_eq!((overlap.wall, overlap.serial, overlap.busiest), (
-            Duration::from_millis(35), Duration::from_millis(35), Duration::from_millis(20),
-        ));
+        assert_eq!(
+            (overlap.wall, overlap.serial, overlap.busiest),
+            (Duration::from_millis(35), Duration::from_millis(35), Duration::from_millis(20),)
+        );
     }
 
     #[test]

@@ -76,7 +76,8 @@ fn play(options: RingOptions, batches: u64, dice: &mut impl FnMut(usize) -> usiz
             moves.push((1, 0));
         }
         moves.extend((0..fake.queues.len()).filter(|&stream| fake.may_run(stream)).map(|stream| (2, stream)));
-        moves.extend((0..fake.untold.len()).filter(|&stream| !fake.untold[stream].is_empty()).map(|stream| (3, stream)));
+        moves
+            .extend((0..fake.untold.len()).filter(|&stream| !fake.untold[stream].is_empty()).map(|stream| (3, stream)));
         if ring.done().is_some() {
             moves.push((4, 0));
         }

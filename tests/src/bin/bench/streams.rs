@@ -10,8 +10,8 @@ use std::{
 use clap::Args;
 use fulltime_common::process;
 use fulltime_kernels::{
-    Cache, Colour, Compiler, Conveyor, Cuda, Device, FIVE_STREAMS, Frame, Infer, Io, KernelError, Launch, Load, Overlap,
-    Placed, Standin, Standing, Streams, THREE_STREAMS,
+    Cache, Colour, Compiler, Conveyor, Cuda, Device, FIVE_STREAMS, Frame, Infer, Io, KernelError, Launch, Load,
+    Overlap, Placed, Standin, Standing, Streams, THREE_STREAMS,
 };
 use fulltime_kernels_cpu::Processor;
 use serde_json::json;
@@ -80,9 +80,14 @@ pub fn run(options: &Options) {
         options.effort,
         side = options.side
     );
-    println!("{:>7} {:>8} {:>10} {:>8} {:>9} {:>9} {:>9}", "streams", "in flight", "frames/s", "MB/s", "together", "achieved", "speed-up");
+    println!(
+        "{:>7} {:>8} {:>10} {:>8} {:>9} {:>9} {:>9}",
+        "streams", "in flight", "frames/s", "MB/s", "together", "achieved", "speed-up"
+    );
     let (mut rows, mut alone, mut results) = (Vec::new(), None, None);
-    for (streams, slots) in [(THREE_STREAMS, 1), (THREE_STREAMS, 2), (THREE_STREAMS, 3), (FIVE_STREAMS, 2), (FIVE_STREAMS, 3)] {
+    for (streams, slots) in
+        [(THREE_STREAMS, 1), (THREE_STREAMS, 2), (THREE_STREAMS, 3), (FIVE_STREAMS, 2), (FIVE_STREAMS, 3)]
+    {
         let (seconds, overlap, digest) = measure(&*device, options, streams, slots).expect("the device works");
         // Depth may change when things happen, never what comes out.
         assert_eq!(*results.get_or_insert(digest), digest, "other results with {slots} batches in flight");
@@ -151,7 +156,9 @@ fn measure(
     let model = Model { effort: options.effort };
     let mut conveyor = Conveyor::new(device, Box::new(model), load, standing)?;
     // What a decoder would write: the same pictures for every row of the table.
-    let pixels: Vec<u8> = (0..bytes() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 25) as u8 + (i % WIDTH as u32 / 16) as u8).collect();
+    let pixels: Vec<u8> = (0..bytes() as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 25) as u8 + (i % WIDTH as u32 / 16) as u8)
+        .collect();
     let mut digest = DefaultHasher::new();
     let (mut sent, mut taken) = (0, 0);
     let begin = Instant::now();

@@ -1,13 +1,23 @@
 //! Runs the kernels' own source on the processor. Tests compare it with the references, benches run it where there is no
 //! GPU; no product binary has it.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_void},
+    path::Path,
+};
 
 use fulltime_kernels::Launch;
 
 mod device;
 
 pub use device::Processor;
+
+/// A double of CUDA's driver: loaded into a process beforehand, it is what that process takes for `libcuda.so.1`. It does at
+/// once what a GPU would do later, and is strict.
+#[must_use]
+pub fn driver_double() -> &'static Path {
+    Path::new(env!("FULLTIME_CUDA_DOUBLE"))
+}
 
 unsafe extern "C" {
     fn fulltime_kernels_args(name: *const c_char) -> usize;

@@ -1,24 +1,18 @@
-//! Whole batches through a device that is the processor: what comes out equals the references whatever the number of slots
-//! and streams, and the device touches nothing that it should not.
-
-#![allow(clippy::unwrap_used)] // Helpers of tests may, too.
-
-use std::sync::Arc;
+//! Pictures, what the references say of them, and a run that compares.
 
 use fulltime_common::pipeline::{Channels, Layout, ModelInput, Resize};
 use fulltime_kernels::{
-    Colour, Conveyor, Device, FIVE_STREAMS, Found, Frame, Infer, Io, KernelError, Launch, Load, Output, Placed,
-    Stage, Standin, Standing, Streams, THREE_STREAMS,
+    Colour, Conveyor, Device, Found, Frame, Infer, Io, KernelError, Launch, Load, Output, Placed, Standin, Standing,
+    Streams,
 };
-use fulltime_kernels_cpu::Processor;
 use fulltime_vision::{
     Crop, Detection, Matrix, PictureView, Placed as Reference, PlaneView,
     reference::{self, suppress},
 };
 
-const WIDTH: u32 = 62;
-const HEIGHT: u32 = 38;
-const PITCH: usize = 64;
+pub const WIDTH: u32 = 62;
+pub const HEIGHT: u32 = 38;
+pub const PITCH: usize = 64;
 const BYTES: usize = PITCH * (HEIGHT + HEIGHT / 2) as usize;
 const SIZE: [u32; 2] = [48, 32];
 const CELL: i32 = 8;
@@ -26,7 +20,7 @@ const CELLS: usize = 6 * 4;
 const IOU: f32 = 0.3;
 
 /// An NV12 picture that no other equals.
-fn picture(number: u64) -> Vec<u8> {
+pub fn picture(number: u64) -> Vec<u8> {
     (0..BYTES as u64).map(|i| ((i ^ number << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 41) as u8).collect()
 }
 
@@ -52,7 +46,7 @@ fn tiles() -> [Reference; 2] {
     })
 }
 
-fn load() -> Load {
+pub fn load() -> Load {
     let crops = tiles().map(|at| {
         let Crop { x, y, width, height } = at.crop;
         let all = [x, y, width, height, at.left, at.top, at.width, at.height].map(|value| value as i32);
@@ -63,7 +57,7 @@ fn load() -> Load {
     Load { pictures: 3, picture, bytes: BYTES, crops: crops.to_vec() }
 }
 
-fn standing(slots: usize, streams: Streams) -> Standing {
+pub fn standing(slots: usize, streams: Streams) -> Standing {
     let reference::Colour { luma, red_cr, green_cb, green_cr, blue_cb, offset, gain, bias, pad } =
         reference::Colour::new(Matrix::Bt709, false, &input());
     Standing {
@@ -82,7 +76,7 @@ fn standing(slots: usize, streams: Streams) -> Standing {
 }
 
 /// The stand-in for a model, on the device's stream.
-struct OnStream;
+pub struct OnStream;
 
 fn standin(io: &Io) -> Launch {
     Launch::Standin(Standin {
@@ -105,7 +99,7 @@ impl Infer for OnStream {
 }
 
 /// The same, done by the host before it returns, as an engine does that knows nothing of our streams.
-struct OnHost;
+pub struct OnHost;
 
 impl Infer for OnHost {
     fn on_host(&self) -> bool {
@@ -125,7 +119,10 @@ fn expected(pixels: &[u8]) -> (u64, Vec<Vec<[u32; 6]>>) {
     let luma: Vec<u8> = (0..HEIGHT as usize).flat_map(|y| &pixels[y * PITCH..][..WIDTH as usize]).copied().collect();
     let chroma = |odd: usize| -> Vec<u8> {
         let rows = &pixels[PITCH * HEIGHT as usize..];
-        (0..half_height as usize).flat_map(|y| rows[y * PITCH..][..WIDTH as usize].chunks(2)).map(|two| two[odd]).collect()
+        (0..half_height as usize)
+            .flat_map(|y| rows[y * PITCH..][..WIDTH as usize].chunks(2))
+            .map(|two| two[odd])
+            .collect()
     };
     let (cb, cr) = (chroma(0), chroma(1));
     let rows = [(&luma, WIDTH), (&cb, half_width), (&cr, half_width)];
@@ -133,7 +130,8 @@ fn expected(pixels: &[u8]) -> (u64, Vec<Vec<[u32; 6]>>) {
         plane.chunks(*width as usize).fold(hash, |hash, row| twox_hash::XxHash64::oneshot(hash, row))
     });
     let plane = |data, width, height| PlaneView { data, stride: width as usize, width, height };
-    let planes = [plane(&luma[..], WIDTH, HEIGHT), plane(&cb, half_width, half_height), plane(&cr, half_width, half_height)];
+    let planes =
+        [plane(&luma[..], WIDTH, HEIGHT), plane(&cb, half_width, half_height), plane(&cr, half_width, half_height)];
     let view = PictureView { width: WIDTH, height: HEIGHT, planes, matrix: Matrix::Bt709, full_range: false };
     let boxes = tiles().map(|at| {
         let mut tensor = vec![0.0; 3 * (SIZE[0] * SIZE[1]) as usize];
@@ -163,7 +161,7 @@ fn bits(label: u32, [score, x, y, w, h]: [f32; 5]) -> [u32; 6] {
     [label, score.to_bits(), x.to_bits(), y.to_bits(), w.to_bits(), h.to_bits()]
 }
 
-fn check(output: &Output, first: u64, pictures: usize) {
+pub fn check(output: &Output, first: u64, pictures: usize) {
     assert_eq!((output.hashes.len(), output.boxes.len()), (pictures, 2 * pictures));
     for i in 0..pictures {
         let (hash, boxes) = expected(&picture(first + i as u64));
@@ -178,7 +176,7 @@ fn check(output: &Output, first: u64, pictures: usize) {
 }
 
 /// Sends 20 pictures in batches of at most three, as far as there is room, and checks all that comes out.
-fn run(conveyor: &mut Conveyor, slots: usize) {
+pub fn run(conveyor: &mut Conveyor, slots: usize) {
     let sizes = [3, 3, 1, 3, 2, 3, 3, 2];
     let (mut sent, mut taken, mut first_sent, mut first_taken) = (0, 0, 0, 0);
     while taken < sizes.len() {
@@ -199,85 +197,4 @@ fn run(conveyor: &mut Conveyor, slots: usize) {
         taken += 1;
     }
     assert_eq!(conveyor.take().unwrap(), None);
-}
-
-#[test]
-fn batches_equal_the_references_whatever_the_slots_and_streams() {
-    for slots in 1..=4 {
-        for streams in [THREE_STREAMS, FIVE_STREAMS, [0; 5]] {
-            let device = Processor::new(5);
-            run(&mut Conveyor::new(&device, Box::new(OnStream), load(), standing(slots, streams)).unwrap(), slots);
-            run(&mut Conveyor::new(&device, Box::new(OnHost), load(), standing(slots, streams)).unwrap(), slots);
-        }
-    }
-}
-
-#[test]
-fn the_timeline_has_every_stage_of_every_batch_after_the_one_before() {
-    let device = Processor::new(3);
-    let mut conveyor = Conveyor::new(&device, Box::new(OnStream), load(), standing(2, THREE_STREAMS)).unwrap();
-    run(&mut conveyor, 2);
-    let spans = conveyor.timeline();
-    assert_eq!(spans.len(), 8 * Stage::ALL.len());
-    for (i, span) in spans.iter().enumerate() {
-        assert_eq!((span.batch, span.stage), (i as u64 / 5, Stage::ALL[i % 5]));
-        assert!(span.start <= span.end);
-        if i % 5 > 0 {
-            assert!(spans[i - 1].end <= span.start, "{span:?} began before {:?} had ended", spans[i - 1]);
-        }
-    }
-    // A stream does one thing at a time.
-    for stream in 0..3 {
-        let mut own: Vec<_> = spans.iter().filter(|span| span.stream == stream).collect();
-        own.sort_by_key(|span| span.start);
-        assert!(own.windows(2).all(|two| two[0].end <= two[1].start));
-    }
-}
-
-#[test]
-fn pictures_on_the_device_are_used_where_they_are_and_held_until_taken() {
-    let device = Processor::new(3);
-    let mut conveyor = Conveyor::new(&device, Box::new(OnStream), load(), standing(2, THREE_STREAMS)).unwrap();
-    // As a decoder leaves them: each somewhere, with a pitch of its own.
-    let surfaces: Arc<Vec<Vec<u8>>> = Arc::new((0..3).map(picture).collect());
-    let frames: Vec<Frame> = surfaces
-        .iter()
-        .map(|surface| {
-            let luma = surface.as_ptr() as u64;
-            let pairs = luma + (PITCH * HEIGHT as usize) as u64;
-            Frame::nv12(luma, pairs, PITCH as i32, [WIDTH as i32, HEIGHT as i32])
-        })
-        .collect();
-    // SAFETY: the surfaces are the processor's memory and held.
-    unsafe { conveyor.send_from_device(&frames, Box::new(Arc::clone(&surfaces))) }.unwrap();
-    assert_eq!(Arc::strong_count(&surfaces), 2);
-    check(&conveyor.take().unwrap().unwrap(), 0, 3);
-    assert_eq!(Arc::strong_count(&surfaces), 1, "the decoder gets its surfaces back");
-}
-
-#[test]
-fn what_does_not_fit_is_refused() {
-    let device = Processor::new(2);
-    let error = Conveyor::new(&device, Box::new(OnStream), load(), standing(1, THREE_STREAMS)).unwrap_err();
-    assert_eq!(error.to_string(), "a device with 2 streams cannot take work for 3");
-    let mut conveyor = Conveyor::new(&device, Box::new(OnStream), load(), standing(1, [0, 0, 1, 1, 1])).unwrap();
-    assert_eq!(conveyor.send(4).unwrap_err().to_string(), "pictures of a batch: 4, but at most 3");
-    conveyor.send(3).unwrap();
-    assert!(conveyor.room().is_none());
-    assert_eq!(conveyor.send(1).unwrap_err().to_string(), "no slot is free to be filled");
-    // Dropped with a batch on its way: the buffers go when the streams are done.
-}
-
-#[test]
-fn a_device_that_refuses_is_told_on() {
-    struct Broken;
-    impl Infer for Broken {
-        unsafe fn infer(&mut self, _: &dyn Device, stream: usize, _: &Io) -> Result<(), KernelError> {
-            Err(KernelError::StreamEnded { stream })
-        }
-    }
-    let device = Processor::new(3);
-    let mut conveyor = Conveyor::new(&device, Box::new(Broken), load(), standing(2, THREE_STREAMS)).unwrap();
-    let error = conveyor.send(1).unwrap_err();
-    assert_eq!(error.to_string(), "the thread of stream 1 has ended");
 }
