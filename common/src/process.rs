@@ -57,6 +57,21 @@ pub fn onnxruntime() -> Option<PathBuf> {
     })
 }
 
+/// NVIDIA's run-time compiler, `libnvrtc.so`: `FULLTIME_NVRTC`, a development checkout's tools, the usual library folders.
+/// Of several versions the newest.
+#[must_use]
+pub fn nvrtc() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("FULLTIME_NVRTC") {
+        return Some(path.into());
+    }
+    in_tools("lib/nvrtc/libnvrtc.so.13").or_else(|| {
+        let names = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
+        let folders = ["/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
+        let all = names.iter().flat_map(|name| folders.iter().map(move |dir| Path::new(dir).join(name)));
+        all.into_iter().find(|path| path.is_file())
+    })
+}
+
 fn in_tools(relative: &str) -> Option<PathBuf> {
     let exe = std::env::current_exe().ok()?;
     exe.ancestors().skip(1).map(|dir| dir.join(TOOLS).join(relative)).find(|path| path.is_file())

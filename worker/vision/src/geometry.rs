@@ -64,7 +64,9 @@ impl FramePlan {
 }
 
 impl Placed {
-    pub(crate) fn new(crop: Crop, resize: Resize, [width, height]: [u32; 2], inner: [bool; 4]) -> Self {
+    /// Lays a crop into a network input of that size.
+    #[must_use]
+    pub fn new(crop: Crop, resize: Resize, [width, height]: [u32; 2], inner: [bool; 4]) -> Self {
         let (w, h) = match resize {
             Resize::Stretch => (width, height),
             Resize::LetterboxTopLeft | Resize::LetterboxCentre => {

@@ -21,6 +21,7 @@ mod picture;
 mod pitch;
 mod preprocess;
 mod preview;
+pub mod reference;
 mod validate;
 
 pub use boxes::Detection;

@@ -235,24 +235,27 @@ fn gather(row: &[u16], left: &[u32], pairs: &mut Vec<u32>) {
     }
 }
 
-/// Colour matrix, range, channel order and normalisation, folded into one affine map with a clamp in the middle.
-struct Colour {
-    luma: f32,
-    red_cr: f32,
-    green_cb: f32,
-    green_cr: f32,
-    blue_cb: f32,
+/// Colour matrix, range, channel order and normalisation, folded into one affine map with a clamp in the middle. Samples
+/// come in 1/256. Kernels for other processors get these numbers, so that there is one place that makes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Colour {
+    pub luma: f32,
+    pub red_cr: f32,
+    pub green_cb: f32,
+    pub green_cr: f32,
+    pub blue_cb: f32,
     /// Added to red, green and blue.
-    offset: [f32; 3],
+    pub offset: [f32; 3],
     /// Pixel value 0 to 255 to network value, for red, green and blue.
-    gain: [f32; 3],
-    bias: [f32; 3],
+    pub gain: [f32; 3],
+    pub bias: [f32; 3],
     /// Padding in network values, in the order of the channels.
-    pad: [f32; 3],
+    pub pad: [f32; 3],
 }
 
 impl Colour {
-    fn new(matrix: Matrix, full_range: bool, input: &ModelInput) -> Self {
+    #[must_use]
+    pub fn new(matrix: Matrix, full_range: bool, input: &ModelInput) -> Self {
         let (kr, kb) = match matrix {
             Matrix::Bt601 => (0.299, 0.114),
             Matrix::Bt709 => (0.2126, 0.0722),

@@ -9,6 +9,7 @@ mod engines;
 mod reduce;
 mod scale;
 mod season;
+mod streams;
 mod throughput;
 mod track;
 
@@ -44,6 +45,8 @@ enum Bench {
     /// One run of an engine, in a process of its own; prints a JSON object. Started by the four above.
     #[command(hide = true)]
     Engine(engines::One),
+    /// Copying, computing and copying out at the same time: frames a second and overlap by batches in flight.
+    Streams(streams::Options),
     /// The lanes of `dispatch`, in a process of their own.
     #[command(hide = true)]
     Lanes(dispatch::Lanes),
@@ -65,6 +68,7 @@ fn main() {
         Bench::Parallel(options) => engines::parallel(&options),
         Bench::Isolation(options) => engines::isolation(&options),
         Bench::Engine(one) => engines::one(&one),
+        Bench::Streams(options) => streams::run(&options),
         Bench::Lanes(options) => dispatch::lanes(&options),
         Bench::Alone(part) => alone::run(&part),
     }
