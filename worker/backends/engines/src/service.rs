@@ -62,7 +62,7 @@ impl Engines {
     }
 
     /// One attempt to get an engine into `folder`. Where another builds it, the answer is [`Obtained::Elsewhere`]: ask again
-    /// after a beat or two, with the same `Engines`, and run something else meanwhile.
+    /// after a beat or two, with the same `Engines`, and run something else meanwhile. A build holds the task up that asks.
     ///
     /// # Errors
     /// Whatever store, files or builder fail with. A builder that fails leaves its claim behind, which the next takes for

@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -59,13 +62,19 @@ async fn until_there(
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn two_want_an_engine_one_builds_it() {
     let folder = tempfile::tempdir().unwrap();
-    let built = AtomicU32::new(0);
+    let built = Arc::new(AtomicU32::new(0));
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-    let worker = |name: &'static str| Engines::new(store(folder.path()), name, BEAT);
-    // Longer than the patience of who waits: beats keep the claim alive.
-    let (build_a, build_b) = (building("a", BEAT * 12, &built), building("b", BEAT * 12, &built));
-    let (mut one, mut two) = (worker("one"), worker("two"));
-    let (first, second) = tokio::join!(until_there(&mut one, &a, &build_a), until_there(&mut two, &b, &build_b));
+    // Each in a task of its own: a build holds its task up. It takes longer than the patience of who waits, so that only
+    // beats keep the claim alive.
+    let worker = |name: &'static str, to: &Path| {
+        let (store, built, to) = (store(folder.path()), built.clone(), to.to_owned());
+        tokio::spawn(async move {
+            let build = building(name, BEAT * 12, &built);
+            until_there(&mut Engines::new(store, name, BEAT), &to, &build).await
+        })
+    };
+    let (first, second) = (worker("one", &a), worker("two", &b));
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
     let mut outcomes = [first.0, second.0];
     outcomes.sort_by_key(|outcome| *outcome == Obtained::Fetched);
     assert_eq!(outcomes, [Obtained::Built, Obtained::Fetched]);
@@ -74,7 +83,8 @@ async fn two_want_an_engine_one_builds_it() {
     let read = |folder: &Path| std::fs::read(folder.join("model_sm89.engine")).unwrap();
     assert_eq!(read(&a), read(&b));
     // Whoever comes later finds it.
-    let later = worker("three").obtain(&key(), &folder.path().join("c"), &building("c", BEAT, &built)).await.unwrap();
+    let mut three = Engines::new(store(folder.path()), "three", BEAT);
+    let later = three.obtain(&key(), &folder.path().join("c"), &building("c", BEAT, &built)).await.unwrap();
     assert_eq!((later, built.load(SeqCst)), (Obtained::Fetched, 1));
 }
 
