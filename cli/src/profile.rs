@@ -110,7 +110,9 @@ impl Profile {
             return "nothing was seen: no lane worked for it\n".to_owned();
         }
         let share = |seconds: f64| format!("{:.1} %", seconds / total.seconds * 100.0);
-        let time = |seconds: f64| if seconds < 0.0995 { format!("{:.2} ms", seconds * 1e3) } else { format!("{seconds:.2} s") };
+        let time = |seconds: f64| {
+            if seconds < 0.0995 { format!("{:.2} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+        };
         let mut stages: Vec<_> = total.stages.iter().collect();
         stages.sort_by(|a, b| b.busy.total_cmp(&a.busy));
         let row = |stage: &&fulltime_observe::StageSample| {
@@ -131,7 +133,9 @@ impl Profile {
         let columns = ["lanes did", "of lane time", "time"];
         let mut doing = total.doing.clone();
         doing.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let rows = doing.iter().map(|(doing, seconds)| vec![doing.name().to_owned(), share(*seconds), format!("{seconds:.1} s")]);
+        let rows = doing
+            .iter()
+            .map(|(doing, seconds)| vec![doing.name().to_owned(), share(*seconds), format!("{seconds:.1} s")]);
         out.push_str(&format!("\n{}", text::table(&columns.map(str::to_owned), &rows.collect::<Vec<_>>())));
         let store = total.store.quantiles();
         out.push_str(&format!(
@@ -153,12 +157,17 @@ impl Profile {
         ));
         for (worker, samples) in &self.samples {
             if let (Some((_, first)), Some((_, last))) = (samples.first(), samples.last()) {
-                let (megabytes, grown) = (last.memory >> 20, (last.memory as f64 - first.memory as f64) / f64::from(1 << 20));
+                let (megabytes, grown) =
+                    (last.memory >> 20, (last.memory as f64 - first.memory as f64) / f64::from(1 << 20));
                 out.push_str(&format!("memory of {worker}: {megabytes} MB, {grown:+.0} MB since the start\n"));
             }
         }
         if let Some((shards, failed)) = self.attempts() {
-            out.push_str(&format!("attempts: {} shards committed, {} failed\n", text::count(shards), text::count(failed)));
+            out.push_str(&format!(
+                "attempts: {} shards committed, {} failed\n",
+                text::count(shards),
+                text::count(failed)
+            ));
         }
         out
     }
@@ -209,7 +218,9 @@ impl Profile {
                     }
                     let frames = lane.frames as f64 / lane.seconds.max(1e-3);
                     let counter = format!("frames/s of lane {}", lane.lane);
-                    events.push(json!({ "ph": "C", "name": counter, "pid": pid, "ts": end, "args": { "frames": frames } }));
+                    events.push(
+                        json!({ "ph": "C", "name": counter, "pid": pid, "ts": end, "args": { "frames": frames } }),
+                    );
                 }
                 let counters = [
                     ("memory, MB", sample.memory as f64 / 1e6),
@@ -230,7 +241,9 @@ impl Profile {
                 samples.iter().flat_map(|(_, sample)| sample.lanes.iter().map(|lane| lane.lane)).collect();
             for lane in lanes {
                 let name = format!("lane {lane}");
-                events.push(json!({ "ph": "M", "name": "thread_name", "pid": pid, "tid": lane + 1, "args": { "name": name } }));
+                events.push(
+                    json!({ "ph": "M", "name": "thread_name", "pid": pid, "tid": lane + 1, "args": { "name": name } }),
+                );
             }
         }
         json!({ "displayTimeUnit": "ms", "traceEvents": events })
@@ -266,7 +279,9 @@ mod tests {
     #[test]
     fn a_worker_is_profiled_sample_by_sample_and_each_counts_once() {
         let mut profile = Profile::default();
-        let at = |profile: &mut Profile, time, frames| profile.note("w", vec![hello("w", "j", frames), hello("v", "j", 9)], None, time);
+        let at = |profile: &mut Profile, time, frames| {
+            profile.note("w", vec![hello("w", "j", frames), hello("v", "j", 9)], None, time)
+        };
         at(&mut profile, 0.0, 20);
         at(&mut profile, 0.3, 20);
         at(&mut profile, 1.0, 30);
@@ -274,9 +289,12 @@ mod tests {
         let table = profile.table();
         assert!(table.contains("infer") && table.contains("70.0 %") && table.contains("50 frames"), "{table}");
         let trace = profile.trace();
-        let slices: Vec<_> = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X").collect();
+        let slices: Vec<_> =
+            trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X").collect();
         assert_eq!(slices.len(), 4);
-        assert!(slices.iter().all(|slice| slice["ts"].as_f64().unwrap() >= 0.0 && slice["dur"].as_f64().unwrap() > 0.0));
+        assert!(
+            slices.iter().all(|slice| slice["ts"].as_f64().unwrap() >= 0.0 && slice["dur"].as_f64().unwrap() > 0.0)
+        );
     }
 
     #[test]
