@@ -23,7 +23,8 @@ fn address(part: &Part) -> String {
     let mut found = None;
     let listens = wait_until(HUNG, || {
         let log = part.log();
-        found = log.split("listening at http://").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+        found =
+            log.split("listening at http://").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
         found.is_some()
     });
     assert!(listens, "{} does not listen:\n{}", part.name, part.log());
@@ -68,7 +69,8 @@ fn names(scrape: &str) -> impl Iterator<Item = String> {
 
 /// Metrics of the reference that a healthy cluster without GPUs never shows.
 fn rare(metric: &Metric) -> bool {
-    metric.name.starts_with("fulltime_gpu_") || ["fulltime_failed_attempts", "fulltime_longest_eta_seconds"].contains(&metric.name)
+    metric.name.starts_with("fulltime_gpu_")
+        || ["fulltime_failed_attempts", "fulltime_longest_eta_seconds"].contains(&metric.name)
 }
 
 #[test]
@@ -138,7 +140,9 @@ fn a_running_job_is_seen_in_metrics_dashboard_record_and_report() {
     let complete = wait_until(HUNG, || {
         rows = files(&generation.join("metrics"))
             .iter()
-            .flat_map(|file| Reader::<Performance>::new(std::fs::read(file).expect("read a record").into()).expect("Parquet"))
+            .flat_map(|file| {
+                Reader::<Performance>::new(std::fs::read(file).expect("read a record").into()).expect("Parquet")
+            })
             .collect::<Result<_, _>>()
             .expect("rows");
         rows.iter().map(|row| row.frames).sum::<i64>() >= 300
@@ -146,8 +150,18 @@ fn a_running_job_is_seen_in_metrics_dashboard_record_and_report() {
     assert!(complete, "{} frames in {} rows", rows.iter().map(|row| row.frames).sum::<i64>(), rows.len());
     for row in &rows {
         let doing = [
-            row.doing_idle, row.doing_fetch, row.doing_load, row.doing_pictures, row.doing_infer, row.doing_postprocess,
-            row.doing_describe, row.doing_tables, row.doing_commit, row.doing_index, row.doing_reduce, row.doing_canary,
+            row.doing_idle,
+            row.doing_fetch,
+            row.doing_load,
+            row.doing_pictures,
+            row.doing_infer,
+            row.doing_postprocess,
+            row.doing_describe,
+            row.doing_tables,
+            row.doing_commit,
+            row.doing_index,
+            row.doing_reduce,
+            row.doing_canary,
         ];
         assert!((doing.iter().sum::<f64>() / row.seconds - 1.0).abs() < 0.01, "{row:?}");
     }

@@ -33,6 +33,9 @@ const SUITES: [(&str, &[&str]); 5] = [
 /// Fault schedules that every run goes through: a few seeds, under two minutes; longer ones are `cargo xtask chaos`.
 const CHAOS: (&str, &[&str]) = ("chaos", &["--seed", "1", "--schedules", "3", "--minutes", "2", "--faults-for", "10"]);
 
+/// What deploys it: container files, compose file, broker roles, Helm chart.
+const DEPLOY: &str = "deploy";
+
 /// Licences, sources and bans of all dependencies, where cargo-deny is installed. Advisories are left to
 /// `cargo deny check`: they change by themselves, and the tests of a commit should not.
 const DEPENDENCIES: (&str, &[&str]) =
@@ -73,7 +76,8 @@ pub fn run(options: &Options) -> Outcome {
     if deny.is_none() {
         eprintln!("skipped: licences of dependencies (cargo install --locked cargo-deny)");
     }
-    for (name, args) in SUITES.iter().chain([&CHAOS]).chain(&deny).chain(&torch).chain(long) {
+    let deploy: (&str, &[&str]) = (DEPLOY, &["tests/deploy/run.py"]);
+    for (name, args) in SUITES.iter().chain([&CHAOS, &deploy]).chain(&deny).chain(&torch).chain(long) {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
@@ -81,6 +85,7 @@ pub fn run(options: &Options) -> Outcome {
         let started = Instant::now();
         let outcome = match *name {
             "chaos" => tool("fulltime-chaos", args),
+            DEPLOY => crate::run(Command::new("python3").args(*args), 1),
             "torch" => with_torch(args),
             _ => cargo(args),
         };
