@@ -312,6 +312,23 @@ pub enum Request {
     Rebuild,
 }
 
+impl Request {
+    /// As in its JSON: the last part of the subject that it is sent to.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Submit { .. } => "submit",
+            Self::Status { .. } => "status",
+            Self::Cancel { .. } => "cancel",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Retry { .. } => "retry",
+            Self::Priority { .. } => "priority",
+            Self::Rebuild => "rebuild",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {

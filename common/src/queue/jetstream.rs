@@ -12,7 +12,9 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
+use percent_encoding::percent_decode_str;
 use tracing::warn;
+use url::Url;
 
 use super::{Asked, Bus, Delivery, LEASE, Lease, QueueError, Register, Ticket};
 use crate::{
@@ -36,6 +38,7 @@ use streams::{ADVISORIES, Streams, TASKS};
 
 const HELLO: &str = "fulltime.hello";
 const CONTROL: &str = "fulltime.control";
+/// A subject for each kind of request below it: what a role may ask for is a permission on subjects.
 const API: &str = "fulltime.api";
 /// How long the CLI waits for the coordinator.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -72,15 +75,19 @@ impl JetStream {
     /// # Errors
     /// As [`JetStream::connect`].
     pub async fn connect_with_lease(url: &str, lease: Duration) -> Result<Self, QueueError> {
-        let client = async_nats::ConnectOptions::new()
+        let (address, who) = identity(url);
+        let mut options = async_nats::ConnectOptions::new()
             .name("fulltime")
             .connection_timeout(Duration::from_secs(3))
             .request_timeout(Some(PATIENCE))
             // A broker that comes back is found within a second: failover is short.
-            .reconnect_delay_callback(|attempts| Duration::from_millis(50 * attempts.min(20) as u64))
-            .connect(url)
-            .await
-            .map_err(|source| QueueError::Connect { url: url.to_owned(), source })?;
+            .reconnect_delay_callback(|attempts| Duration::from_millis(50 * attempts.min(20) as u64));
+        if let Some((user, password)) = who {
+            // Answers come below an inbox of the role, so that no role can be allowed to hear another's.
+            options = options.custom_inbox_prefix(format!("_INBOX.{user}")).user_and_password(user, password);
+        }
+        let connected = options.connect(address.as_str()).await;
+        let client = connected.map_err(|source| QueueError::Connect { url: address, source })?;
         let streams = Arc::new(Streams::new(client.clone(), lease));
         streams.ensure(0).await?;
         let acker = Acker::start(client.clone());
@@ -112,6 +119,17 @@ impl JetStream {
     async fn broadcast(&self, subject: &'static str, bytes: Vec<u8>) -> Result<(), QueueError> {
         self.client.publish(subject, bytes.into()).await.map_err(broker("publish"))
     }
+}
+
+/// An address without the name and password in it, and these. The address is what may be printed.
+fn identity(url: &str) -> (String, Option<(String, String)>) {
+    let Ok(mut address) = Url::parse(url) else { return (url.to_owned(), None) };
+    let plain = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let (user, password) = (plain(address.username()), plain(address.password().unwrap_or_default()));
+    if user.is_empty() || address.set_username("").is_err() || address.set_password(None).is_err() {
+        return (url.to_owned(), None);
+    }
+    (address.to_string(), Some((user, password)))
 }
 
 /// Messages of other versions are dropped with a warning, not an end of the stream.
@@ -200,7 +218,8 @@ impl Bus for JetStream {
     fn request<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Reply, QueueError>> {
         async move {
             let body = serde_json::to_vec(request).map_err(broker("ask the coordinator"))?;
-            let answer = tokio::time::timeout(ANSWER, self.client.request(API, body.into())).await;
+            let subject = format!("{API}.{}", request.kind());
+            let answer = tokio::time::timeout(ANSWER, self.client.request(subject, body.into())).await;
             let message = match answer {
                 Ok(Ok(message)) => message,
                 Ok(Err(_)) | Err(_) => return Err(QueueError::NoCoordinator),
@@ -212,16 +231,21 @@ impl Bus for JetStream {
 
     fn requests(&self) -> BoxFuture<'_, Result<BoxStream<'static, Asked>, QueueError>> {
         async move {
-            let subscriber = self.client.subscribe(API).await.map_err(broker("subscribe"))?;
+            let subscriber = self.client.subscribe(format!("{API}.*")).await.map_err(broker("subscribe"))?;
             self.client.flush().await.map_err(broker("subscribe"))?;
             let client = self.client.clone();
             let asked = subscriber.filter_map(move |message| {
                 let client = client.clone();
                 async move {
                     let reply_to = message.reply?;
-                    let request = serde_json::from_slice(&message.payload)
+                    let request: Request = serde_json::from_slice(&message.payload)
                         .inspect_err(|error| warn!(%error, "dropped a request"))
                         .ok()?;
+                    // What was allowed is the subject; what is done has to be the same.
+                    if message.subject.strip_prefix(API) != Some(&format!(".{}", request.kind())) {
+                        warn!(subject = %message.subject, "dropped a request under another's subject");
+                        return None;
+                    }
                     let answer = move |reply: Reply| {
                         async move {
                             let body = serde_json::to_vec(&reply).map_err(broker("answer"))?;

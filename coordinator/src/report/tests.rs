@@ -177,7 +177,7 @@ fn cost_and_energy_are_shown_where_somebody_said_what_they_are() {
     assert!(
         page.contains("<b>1.00 EUR</b><span>in all</span>") && page.contains("<b>0.5000 EUR</b><span>a match</span>")
     );
-    assert!(!page.contains("Wh"), "no watts were given");
+    assert!(!page.contains(" Wh</b>"), "no watts were given");
     run.seen.record.joules = Some(7200.0);
     let page = Report::new(&manifest, &run).finish();
     assert!(
