@@ -23,7 +23,8 @@ fn address(part: &Part) -> String {
     let mut found = None;
     let listens = wait_until(HUNG, || {
         let log = part.log();
-        found = log.split("listening at http://").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+        found =
+            log.split("listening at http://").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
         found.is_some()
     });
     assert!(listens, "{} does not listen:\n{}", part.name, part.log());
@@ -68,7 +69,8 @@ fn names(scrape: &str) -> impl Iterator<Item = String> {
 
 /// Metrics of the reference that a healthy cluster without GPUs never shows.
 fn rare(metric: &Metric) -> bool {
-    metric.name.starts_with("fulltime_gpu_") || ["fulltime_failed_attempts", "fulltime_longest_eta_seconds"].contains(&metric.name)
+    metric.name.starts_with("fulltime_gpu_")
+        || ["fulltime_failed_attempts", "fulltime_longest_eta_seconds"].contains(&metric.name)
 }
 
 #[test]
@@ -138,7 +140,9 @@ fn a_running_job_is_seen_in_metrics_dashboard_record_and_report() {
     let complete = wait_until(HUNG, || {
         rows = files(&generation.join("metrics"))
             .iter()
-            .flat_map(|file| Reader::<Performance>::new(std::fs::read(file).expect("read a record").into()).expect("Parquet"))
+            .flat_map(|file| {
+                Reader::<Performance>::new(std::fs::read(file).expect("read a record").into()).expect("Parquet")
+            })
             .collect::<Result<_, _>>()
             .expect("rows");
         rows.iter().map(|row| row.frames).sum::<i64>() >= 300
@@ -146,8 +150,18 @@ fn a_running_job_is_seen_in_metrics_dashboard_record_and_report() {
     assert!(complete, "{} frames in {} rows", rows.iter().map(|row| row.frames).sum::<i64>(), rows.len());
     for row in &rows {
         let doing = [
-            row.doing_idle, row.doing_fetch, row.doing_load, row.doing_pictures, row.doing_infer, row.doing_postprocess,
-            row.doing_describe, row.doing_tables, row.doing_commit, row.doing_index, row.doing_reduce, row.doing_canary,
+            row.doing_idle,
+            row.doing_fetch,
+            row.doing_load,
+            row.doing_pictures,
+            row.doing_infer,
+            row.doing_postprocess,
+            row.doing_describe,
+            row.doing_tables,
+            row.doing_commit,
+            row.doing_index,
+            row.doing_reduce,
+            row.doing_canary,
         ];
         assert!((doing.iter().sum::<f64>() / row.seconds - 1.0).abs() < 0.01, "{row:?}");
     }
@@ -172,4 +186,57 @@ fn a_running_job_is_seen_in_metrics_dashboard_record_and_report() {
     let unready = wait_until(HUNG, || get(&workers[0], "/readyz").0 == 503);
     assert!(unready && get(&workers[0], "/readyz").1.contains("the bus is away"));
     assert_eq!(get(&workers[0], "/livez").0, 200);
+}
+
+/// Chromium by one of its names.
+fn chromium() -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+}
+
+#[test]
+fn the_dashboard_shows_a_running_job_in_a_browser() {
+    let Some(chromium) = chromium() else {
+        eprintln!("skipped: the browser test needs Chromium");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let archive = dir.path().join("archive");
+    render(&archive, "a", &["--seed", "3", "--size", "320x180", "--gop", "25", "--duration", "20s"]);
+    let shape = Shape { coordinators: 1, workers: 1, sim_item: Duration::from_millis(80), ..Shape::default() };
+    let cluster = Cluster::start(&dir.path().join("cluster"), &shape);
+    let coordinator = address(&cluster.coordinators[0]);
+    let job = cluster.submit(&archive, &shipped_pipeline(), &["--shard-length", "1s", "--select", "*.mp4"]);
+    let works = || {
+        let (_, body) = get(&coordinator, "/api/status");
+        serde_json::from_str::<Value>(&body).is_ok_and(|status| status["jobs"][0]["fps"].as_f64() > Some(0.0))
+    };
+    assert!(wait_until(HUNG, works), "{}", cluster.logs());
+
+    // On a telephone and on a desk; the pictures are for people.
+    for (width, scheme) in [(400, "light"), (1280, "dark")] {
+        let picture = std::env::temp_dir().join(format!("fulltime-dashboard-{width}.png"));
+        let mut command = std::process::Command::new(&chromium);
+        command.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-sync",
+        ]);
+        command.arg(format!("--user-data-dir={}", dir.path().join("browser").display()));
+        command.args(["--enable-logging=stderr", "--virtual-time-budget=4000", "--dump-dom"]);
+        command.arg(format!("--window-size={width},1400")).arg(format!("--screenshot={}", picture.display()));
+        if scheme == "dark" {
+            command.arg("--force-dark-mode");
+        }
+        let ended = command.arg(format!("http://{coordinator}/")).output().expect("start Chromium");
+        let (page, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+        for text in [job.as_str(), "worker-0", "lane 0", "frames/s", "None: every worker does as well"] {
+            assert!(page.contains(text), "`{text}` is not in the page at {width} px:\n{page}");
+        }
+        assert!(!said.contains("CONSOLE"), "the page complains:\n{said}");
+        assert!(picture.is_file(), "no picture:\n{said}");
+    }
 }
