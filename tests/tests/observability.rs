@@ -187,3 +187,56 @@ fn a_running_job_is_seen_in_metrics_dashboard_record_and_report() {
     assert!(unready && get(&workers[0], "/readyz").1.contains("the bus is away"));
     assert_eq!(get(&workers[0], "/livez").0, 200);
 }
+
+/// Chromium by one of its names.
+fn chromium() -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+}
+
+#[test]
+fn the_dashboard_shows_a_running_job_in_a_browser() {
+    let Some(chromium) = chromium() else {
+        eprintln!("skipped: the browser test needs Chromium");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let archive = dir.path().join("archive");
+    render(&archive, "a", &["--seed", "3", "--size", "320x180", "--gop", "25", "--duration", "20s"]);
+    let shape = Shape { coordinators: 1, workers: 1, sim_item: Duration::from_millis(80), ..Shape::default() };
+    let cluster = Cluster::start(&dir.path().join("cluster"), &shape);
+    let coordinator = address(&cluster.coordinators[0]);
+    let job = cluster.submit(&archive, &shipped_pipeline(), &["--shard-length", "1s", "--select", "*.mp4"]);
+    let works = || {
+        let (_, body) = get(&coordinator, "/api/status");
+        serde_json::from_str::<Value>(&body).is_ok_and(|status| status["jobs"][0]["fps"].as_f64() > Some(0.0))
+    };
+    assert!(wait_until(HUNG, works), "{}", cluster.logs());
+
+    // On a telephone and on a desk; the pictures are for people.
+    for (width, scheme) in [(400, "light"), (1280, "dark")] {
+        let picture = std::env::temp_dir().join(format!("fulltime-dashboard-{width}.png"));
+        let mut command = std::process::Command::new(&chromium);
+        command.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-sync",
+        ]);
+        command.arg(format!("--user-data-dir={}", dir.path().join("browser").display()));
+        command.args(["--enable-logging=stderr", "--virtual-time-budget=4000", "--dump-dom"]);
+        command.arg(format!("--window-size={width},1400")).arg(format!("--screenshot={}", picture.display()));
+        if scheme == "dark" {
+            command.arg("--force-dark-mode");
+        }
+        let ended = command.arg(format!("http://{coordinator}/")).output().expect("start Chromium");
+        let (page, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+        for text in [job.as_str(), "worker-0", "lane 0", "frames/s", "None: every worker does as well"] {
+            assert!(page.contains(text), "`{text}` is not in the page at {width} px:\n{page}");
+        }
+        assert!(!said.contains("CONSOLE"), "the page complains:\n{said}");
+        assert!(picture.is_file(), "no picture:\n{said}");
+    }
+}

@@ -16,6 +16,8 @@ use fulltime_tables::performance::Performance;
 const ROW: f64 = 10.0;
 /// Rows of an object at most.
 const ROWS: usize = 4096;
+/// What a worker that is killed loses at most.
+const EVERY: Duration = Duration::from_secs(600);
 /// A job that no lane has worked for so long gets its rows.
 const REST: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ struct Place {
     out: String,
     generation: u32,
     worked: Instant,
+    /// When rows were last put.
+    put: Instant,
     open: BTreeMap<u32, LaneSample>,
     rows: Vec<Performance>,
 }
@@ -60,7 +64,8 @@ impl Recorder {
             Some(place) => place.generation = task.generation,
             None => {
                 let (out, generation) = (task.out.clone(), task.generation);
-                let place = Place { out, generation, worked: Instant::now(), open: BTreeMap::new(), rows: Vec::new() };
+                let (worked, put) = (Instant::now(), Instant::now());
+                let place = Place { out, generation, worked, put, open: BTreeMap::new(), rows: Vec::new() };
                 self.jobs.insert(task.job.clone(), place);
             }
         }
@@ -96,8 +101,10 @@ impl Recorder {
         let (mut due, mut gone) = (Vec::new(), Vec::new());
         for (job, place) in &mut self.jobs {
             let rests = all || now.saturating_duration_since(place.worked) >= REST;
-            if (rests && !place.rows.is_empty()) || place.rows.len() >= ROWS {
+            let late = place.rows.len() >= ROWS || now.saturating_duration_since(place.put) >= EVERY;
+            if (rests || late) && !place.rows.is_empty() {
                 self.put += 1;
+                place.put = now;
                 let name = format!("{}-{}-{}", encode(&self.worker), self.start, self.put);
                 due.push(Due {
                     out: place.out.clone(),
@@ -246,6 +253,20 @@ mod tests {
         assert_eq!(rows.iter().map(|row| row.frames).sum::<i64>(), 2 * 25 * 30, "nothing is lost");
         assert_eq!(rows.len(), 6);
         assert!(rows.iter().all(|row| (row.doing_infer - row.seconds).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_long_job_gets_its_rows_now_and_then() {
+        let mut recorder = Recorder::new("w");
+        recorder.learn(&task("a"));
+        let start = Instant::now();
+        let mut objects = 0;
+        for second in 0..=1800 {
+            let now = start + Duration::from_secs(second);
+            recorder.note(&self::second(Some("a")), now);
+            objects += recorder.due(now, false).len();
+        }
+        assert_eq!(objects, 3);
     }
 
     #[test]

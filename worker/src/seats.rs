@@ -54,15 +54,30 @@ impl Seats {
         self.lanes.store(lanes, Ordering::Relaxed);
     }
 
-    /// One entry a lane, in order.
+    /// Lanes that there are without those of tasks that run alone.
+    pub fn lanes(&self) -> usize {
+        self.lanes.load(Ordering::Relaxed)
+    }
+
+    /// One entry a lane, in order. A task that began a moment before the one before it had left its seat is shown where
+    /// there is room.
     pub fn states(&self) -> Vec<LaneState> {
         let plan = locked(&self.plan);
-        let seats = plan.taken.last_key_value().map_or(0, |(last, _)| last + 1).max(self.lanes.load(Ordering::Relaxed));
+        let lanes = self.lanes();
+        let mut further = plan.taken.range(lanes..).map(|(_, state)| state);
         let state = |seat| {
             let frames_total = plan.totals.get(&seat).copied().unwrap_or(0);
-            LaneState { frames_total, ..plan.taken.get(&seat).cloned().unwrap_or_default() }
+            let state = plan.taken.get(&seat).or_else(|| further.next());
+            LaneState { frames_total, ..state.cloned().unwrap_or_default() }
         };
-        (0..seats).map(state).collect()
+        let mut states: Vec<_> = (0..lanes).map(state).collect();
+        states.extend(further.cloned());
+        // What was done on further seats is not forgotten with them.
+        let more: u64 = plan.totals.range(lanes..).map(|(_, frames)| frames).sum();
+        if let Some(last) = states.last_mut() {
+            last.frames_total += more;
+        }
+        states
     }
 
     /// Tasks on no lane yet, with their jobs.
@@ -202,7 +217,15 @@ mod tests {
         third.phase(Phase::Canary);
         third.phase(Phase::Running);
         assert_eq!(jobs(&seats)[0], (Some("c".into()), 0), "the free lane, once");
+        let early = seat(&seats, "e");
+        early.phase(Phase::Running);
+        drop(third);
+        let lanes = seats.states();
+        assert_eq!((lanes.len(), lanes[0].job.as_deref()), (2, Some("e")), "shown where there is room");
+        drop(early);
         let alone = seat(&seats, "d");
+        let third = seat(&seats, "c");
+        third.phase(Phase::Running);
         alone.phase(Phase::Running);
         assert_eq!(seats.states().len(), 3);
         drop(alone);

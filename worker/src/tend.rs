@@ -13,7 +13,7 @@ use fulltime_common::{
     wire::{EventKind, Outcome, Task, Witness},
 };
 use fulltime_observe::metrics;
-use tracing::{error, warn};
+use tracing::{Instrument as _, error, info_span, warn};
 
 use crate::{
     attempt::{Attempt, Phase},
@@ -32,6 +32,12 @@ const HALT: Duration = Duration::from_secs(5);
 impl Shared {
     /// Runs the task and settles it.
     pub async fn work(&self, delivery: Delivery) {
+        let task = &delivery.task;
+        let span = info_span!("task", job = task.job, digest = %task.digest.short(), trace = task.trace.as_deref().map(trace_id));
+        self.tend(delivery).instrument(span).await;
+    }
+
+    async fn tend(&self, delivery: Delivery) {
         let task = &delivery.task;
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner).learn(task);
         let may_exist = delivery.delivered > 1 || !task.looked_for;
@@ -124,6 +130,11 @@ impl Shared {
         failure.evidence.witness = Witness::Stalled;
         failure
     }
+}
+
+/// The trace of a W3C `traceparent`: logs of all daemons about one job can be found by it.
+fn trace_id(traceparent: &str) -> &str {
+    traceparent.split('-').nth(1).unwrap_or(traceparent)
 }
 
 /// Poison is a matter of evidence: only what failed alone counts as such, and never what failed in its canary.

@@ -95,13 +95,13 @@ async fn put(due: Due) {
 
 /// Shows lanes and what waits for them.
 pub fn show_lanes(shared: &Shared) {
-    let states = shared.seats.states();
+    let (states, lanes) = (shared.seats.states(), shared.seats.lanes());
     let busy = states.iter().filter(|lane| lane.task.is_some()).count();
-    let up = shared.executor.lanes_up().unwrap_or(states.len());
+    let up = shared.executor.lanes_up().unwrap_or(lanes);
     let board = &shared.board;
     board.set(&metrics::LANES, &["busy"], busy as f64);
     board.set(&metrics::LANES, &["idle"], up.saturating_sub(busy) as f64);
-    board.set(&metrics::LANES, &["down"], states.len().saturating_sub(up.max(busy)) as f64);
+    board.set(&metrics::LANES, &["down"], lanes.saturating_sub(up) as f64);
     board.set(&metrics::WAITING, &[], shared.seats.waiting().len() as f64);
     board.set(&metrics::DRAINING, &[], f64::from(u8::from(shared.drain.is_cancelled())));
 }

@@ -180,6 +180,8 @@ pub struct Watch {
 struct History {
     points: VecDeque<Point>,
     heard: Duration,
+    /// Of canaries, oldest first.
+    canaries: VecDeque<f64>,
 }
 
 #[derive(Debug, Clone)]
@@ -198,6 +200,9 @@ impl Watch {
             None => self.workers.entry(worker.to_owned()).or_default(),
         };
         history.heard = now;
+        history.canaries.extend(sample.lanes.iter().flat_map(|lane| &lane.canaries));
+        let surplus = history.canaries.len().saturating_sub(REMEMBERED);
+        history.canaries.drain(..surplus);
         let jobs = point::jobs(sample);
         // Another job has other videos and models: what was normal says nothing about it.
         if history.points.back().is_some_and(|last| !jobs.is_empty() && !last.jobs.is_empty() && last.jobs != jobs) {
@@ -223,7 +228,9 @@ impl Watch {
         self.workers.retain(|_, history| now.saturating_sub(history.heard) < GONE);
         let mut found = Vec::new();
         let mut speeds = Vec::new();
-        for (worker, history) in &self.workers {
+        for (worker, history) in &mut self.workers {
+            found.extend(canary_drift(worker, history.canaries.make_contiguous()));
+            let history = &*history;
             let whole: Vec<&Point> = history.points.iter().filter(|point| point.seconds >= POINT).collect();
             let Some(before) = whole.len().checked_sub(RECENT) else { continue };
             let recent = Point::joined(&whole[before..]);

@@ -122,6 +122,11 @@ impl Meter {
         sample.cache_misses += counts.cache_misses;
     }
 
+    /// A canary has scored so much.
+    pub fn canary(&self, score: f64) {
+        self.notes().sample.canaries.push(score);
+    }
+
     /// A call of archive or store has ended.
     pub fn called(&self, time: Duration, failed: bool) {
         let sample = &mut self.notes().sample;

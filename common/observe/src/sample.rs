@@ -110,6 +110,9 @@ pub struct LaneSample {
     /// Calls of archive and store, whatever their size.
     pub store: Histogram,
     pub store_errors: u64,
+    /// Scores of canaries, 0 to 1: how much of what the engine says of a known picture is what it said at first.
+    #[serde(default)]
+    pub canaries: Vec<f64>,
     /// Of the process: memory in bytes, and seconds of processor time.
     pub memory: u64,
     pub cpu: f64,
@@ -144,6 +147,7 @@ impl LaneSample {
         self.cache_misses += later.cache_misses;
         self.store.merge(&later.store);
         self.store_errors += later.store_errors;
+        self.canaries.extend(later.canaries);
         self.memory = later.memory;
         self.cpu += later.cpu;
     }

@@ -60,17 +60,43 @@ pub fn decode() -> Result<Vec<(u32, Picture)>, TaskError> {
     Ok(pictures)
 }
 
+/// What the detector says of one of the pictures, bit by bit: compared with what it said before, it shows an engine that
+/// drifts (memory, heat, a driver that was exchanged under it).
+///
+/// # Errors
+/// Whatever decoder and engine fail with.
+pub fn answer(detector: &mut Detector) -> Result<Vec<u32>, TaskError> {
+    let pictures = decode()?;
+    let Some((_, picture)) = pictures.iter().find(|(frame, _)| *frame == LOOKED_AT[1]) else { return Ok(Vec::new()) };
+    let tensor = tensor(detector, picture)?;
+    let mut said = Vec::new();
+    detector.infer(&tensor, &mut said)?;
+    Ok(said.iter().map(|value| value.to_bits()).collect())
+}
+
+/// The share of an answer that is as it was, 0 to 1.
+#[must_use]
+pub fn score(first: &[u32], now: &[u32]) -> f64 {
+    let same = first.iter().zip(now).filter(|(a, b)| a == b).count();
+    same as f64 / first.len().max(now.len()).max(1) as f64
+}
+
 fn digest(pictures: &[(u32, Picture)]) -> u64 {
     fold(0, pictures.iter().map(|(frame, picture)| picture.content_hash() ^ u64::from(*frame)))
 }
 
-fn infer(detector: &mut Detector, picture: &Picture) -> Result<Vec<f32>, TaskError> {
+fn tensor(detector: &Detector, picture: &Picture) -> Result<Vec<f32>, TaskError> {
     let mut no_colour = NoColour::default();
     let view = no_colour.view(picture);
     let mut preparer = detector.preparer();
     let plan = preparer.plan(view.width, view.height)?;
     let mut tensor = vec![0.0; preparer.frame_len(&plan)];
     preparer.prepare(&plan, &view, &mut tensor)?;
+    Ok(tensor)
+}
+
+fn infer(detector: &mut Detector, picture: &Picture) -> Result<Vec<f32>, TaskError> {
+    let tensor = tensor(detector, picture)?;
     let [mut once, mut again] = [Vec::new(), Vec::new()];
     detector.infer(&tensor, &mut once)?;
     detector.infer(&tensor, &mut again)?;
@@ -109,6 +135,13 @@ mod tests {
         assert_eq!(pictures.len(), 25);
         assert_eq!(digest(&pictures), PICTURES, "{:#018x}", digest(&pictures));
         check(None).unwrap();
+    }
+
+    #[test]
+    fn an_answer_scores_by_how_much_of_it_is_as_it_was() {
+        assert_eq!(score(&[1, 2, 3, 4], &[1, 2, 3, 4]), 1.0);
+        assert_eq!(score(&[1, 2, 3, 4], &[1, 2, 9, 4]), 0.75);
+        assert_eq!(score(&[1, 2], &[]), 0.0);
     }
 
     #[test]

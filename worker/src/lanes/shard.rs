@@ -6,16 +6,18 @@ use std::{
     panic::resume_unwind,
     sync::mpsc::{channel, sync_channel},
     thread,
+    time::{Duration, Instant},
 };
 
-use fulltime_common::{Digest, pipeline::Pipeline};
+use fulltime_common::{Digest, error::chain, pipeline::Pipeline};
 use fulltime_media::IntervalDecoder;
 use fulltime_observe::{Doing, Meter, Worked};
 use fulltime_tables::shard::{write_descriptions, write_detections, write_frames};
 use fulltime_vision::{Describer, Detector};
+use tracing::warn;
 
 use super::{
-    Engine,
+    Engine, canary,
     commit::Computed,
     fetch::{Models, ShardInput},
     loading,
@@ -40,6 +42,9 @@ const DECODED: usize = 3;
 /// Batches that wait for the infer stage.
 const PREPARED: usize = 2;
 
+/// Between two canaries of a machine: so rarely that they cost nothing.
+const CANARY: Duration = Duration::from_secs(300);
+
 /// Frames that wait for the describe stage, with their pictures.
 const FOUND: usize = 3;
 
@@ -51,6 +56,8 @@ pub struct Machine {
     loaded: Option<(Digest, Loaded)>,
     /// By the digest of the container index.
     decoder: Option<(Digest, IntervalDecoder)>,
+    /// When the last canary was asked, and what the first said, by the digest of the map pipeline.
+    canary: (Instant, Option<(Digest, Vec<u32>)>),
 }
 
 /// The models of a map pipeline.
@@ -63,7 +70,7 @@ pub struct Loaded {
 
 impl Machine {
     pub fn new(engine: Engine) -> Self {
-        Self { engine, loaded: None, decoder: None }
+        Self { engine, loaded: None, decoder: None, canary: (Instant::now(), None) }
     }
 
     /// Computes a shard. Blocks. The attempt is told of every batch, and looked at whether to go on.
@@ -101,6 +108,7 @@ impl Machine {
         }
         let (inferred, described) = (inferred?, described?);
         self.decoder = Some((shard.index, decoder));
+        self.ask_the_canary(meter);
 
         meter.does(Doing::Tables);
         meter.add("fetch", Worked { busy: window.busy(), ..Worked::default() });
@@ -127,6 +135,25 @@ impl Machine {
         ];
         let stage_seconds = stage_seconds.map(|(name, busy)| (name.to_owned(), busy.as_secs_f64())).into();
         Ok(Computed { detections, frames, descriptions, frame_count, detection_count, gaps, stage_seconds })
+    }
+
+    /// Now and then the detector is shown a picture that it has seen before. What came of it is told, and decides nothing.
+    fn ask_the_canary(&mut self, meter: &Meter) {
+        let Some((map, Loaded { detector, .. })) = self.loaded.as_mut().filter(|_| self.canary.0.elapsed() >= CANARY)
+        else {
+            return;
+        };
+        meter.does(Doing::Canary);
+        self.canary.0 = Instant::now();
+        let now = match canary::answer(detector) {
+            Ok(now) => now,
+            // The next shard will meet it, too, and then it is no canary's matter.
+            Err(error) => return warn!(error = chain(&error), "a canary could not be asked"),
+        };
+        match &self.canary.1 {
+            Some((of, first)) if *of == *map => meter.canary(canary::score(first, &now)),
+            Some(_) | None => self.canary.1 = Some((*map, now)),
+        }
     }
 
     /// The models of this map pipeline, loaded if they are not the last ones that ran.

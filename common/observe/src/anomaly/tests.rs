@@ -283,6 +283,20 @@ fn canaries_that_score_worse_than_before_are_found() {
 }
 
 #[test]
+fn drift_is_told_while_the_latest_canaries_are_bad() {
+    let mut play = Play::new();
+    let scoring = |score: f64| {
+        move |at: u64| {
+            let mut sample = second();
+            sample.lanes[0].canaries = if at % 5 == 0 { vec![score] } else { vec![] };
+            sample
+        }
+    };
+    assert_eq!(play.one(60, scoring(1.0)), []);
+    assert_eq!(play.one(30, scoring(0.7)), [Kind::CanaryDrift]);
+}
+
+#[test]
 fn a_worker_that_is_gone_is_not_judged() {
     let mut play = Play::new();
     let full = |_| Sample { memory: 8 << 30, ..second() };

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use async_nats::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -61,5 +62,5 @@ async fn run(streams: Arc<Streams>, mut incoming: mpsc::UnboundedReceiver<(Event
 }
 
 async fn publish(streams: &Streams, subject: String, events: &Vec<Event>) -> Result<(), QueueError> {
-    streams.publish(EVENTS, "emit events", subject, None, wire::encode(events)?).await
+    streams.publish(EVENTS, "emit events", subject, HeaderMap::new(), wire::encode(events)?).await
 }

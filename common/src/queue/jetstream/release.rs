@@ -27,8 +27,7 @@ pub(super) async fn release(streams: &Streams, tasks: &[Task]) -> Result<(), Que
 }
 
 async fn alone(streams: &Streams, task: &Task) -> Result<(), QueueError> {
-    let (subject, id) = (streams::task_subject(task), task.message_id());
-    streams.publish(TASKS, ACTION, subject, Some(id), wire::encode(task)?).await
+    streams.publish(TASKS, ACTION, streams::task_subject(task), headers(task), wire::encode(task)?).await
 }
 
 /// Whether all are known to be kept.
@@ -56,5 +55,9 @@ async fn answered(streams: &Streams, task: &Task) -> Result<PublishAckFuture, Qu
 fn headers(task: &Task) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", task.message_id());
+    if let Some(trace) = &task.trace {
+        // For whoever looks at the queue with other tools; workers take it from the task itself.
+        headers.insert("traceparent", trace.as_str());
+    }
     headers
 }

@@ -149,22 +149,18 @@ impl Streams {
         create().await.map(|_| ()).map_err(broker("create a stream"))
     }
 
-    /// Publishes and waits until the broker keeps it. What comes twice with one `id` is kept once.
+    /// Publishes and waits until the broker keeps it. What comes twice with one `Nats-Msg-Id` is kept once.
     pub async fn publish(
         &self,
         stream: &'static str,
         action: &'static str,
         subject: String,
-        id: Option<String>,
+        headers: HeaderMap,
         bytes: Vec<u8>,
     ) -> Result<(), QueueError> {
         let bytes = bytes::Bytes::from(bytes);
         let attempt = || async {
-            let mut headers = HeaderMap::new();
-            if let Some(id) = &id {
-                headers.insert("Nats-Msg-Id", id.as_str());
-            }
-            let published = self.context.publish_with_headers(subject.clone(), headers, bytes.clone());
+            let published = self.context.publish_with_headers(subject.clone(), headers.clone(), bytes.clone());
             published.await.map_err(broker(action))?.await.map_err(broker(action))?;
             Ok(())
         };
