@@ -247,7 +247,13 @@ impl Engine {
 #[command(next_help_heading = "Coordinator")]
 pub struct BusArgs {
     /// NATS server that the coordinator is on
-    #[arg(long, value_name = "URL", env = "FULLTIME_NATS", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FULLTIME_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222"
+    )]
     pub nats: String,
 }
 

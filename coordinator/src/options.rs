@@ -22,7 +22,13 @@ use crate::{Leadership, Policy, Service};
 #[command(name = "fulltime-coordinator", version)]
 pub struct Options {
     /// NATS server with JetStream.
-    #[arg(long, env = "FULLTIME_NATS", hide_env_values = true, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        env = "FULLTIME_NATS",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "nats://127.0.0.1:4222"
+    )]
     pub nats: String,
     /// URL or folder of the registry of jobs: the same that `fulltime submit` writes to.
     #[arg(long, env = "FULLTIME_STATE", value_name = "URL")]

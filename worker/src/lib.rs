@@ -11,6 +11,7 @@ mod attempt;
 mod crash;
 mod error;
 mod executor;
+mod gpus;
 mod intake;
 mod lanes;
 mod layout;

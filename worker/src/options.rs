@@ -14,7 +14,13 @@ use fulltime_topology::Place;
 #[command(name = "fulltime-worker", version)]
 pub struct Options {
     /// NATS server with JetStream.
-    #[arg(long, env = "FULLTIME_NATS", hide_env_values = true, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        env = "FULLTIME_NATS",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "nats://127.0.0.1:4222"
+    )]
     pub nats: String,
     /// Tasks worked on at once; default: one per GPU, or one per core.
     #[arg(long, env = "FULLTIME_LANES", value_name = "N")]

@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use crate::{
     error::WorkerError,
     executor::{Executor, Fitness},
+    gpus::Gpus,
     intake::{self, Room},
     lanes::{Engine, LocalLanes},
     layout::layout,
@@ -107,7 +108,11 @@ impl Worker {
         let (crew, class) = Crew::start(Program::this(options)?, plan.lanes).await?;
         let bus = JetStream::connect_with_lease(&options.nats, options.lease()).await?;
         let worker = Self::with(Arc::new(bus), Arc::new(crew), class, lanes, options);
-        Ok(Self { board, health, serving, ..worker })
+        let worker = Self { board, health, serving, ..worker };
+        Ok(match Gpus::open() {
+            Some(gpus) => worker.with_gpus(Arc::new(gpus)),
+            None => worker,
+        })
     }
 
     /// A worker on a bus of one's own, its lanes in processes of `program` (`fulltime-worker`).

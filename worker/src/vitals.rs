@@ -25,7 +25,8 @@ impl Vitals {
     pub fn new() -> Self {
         let mut machine = Machine::default();
         // Both count from here.
-        (machine.cpu(), machine.busy());
+        machine.cpu();
+        machine.busy();
         let (cores, memory_limit) = (Machine::cores(), Machine::memory_limit());
         Self { machine, since: Instant::now(), cores, memory_limit, sample: Sample::default() }
     }

@@ -83,11 +83,11 @@ pub fn strip(bins: &[Bin], width: f64, span: f64) -> String {
             let x = |bin: usize| (bin as f64 * width / span.max(1e-9) * WIDTH).min(WIDTH);
             let y = |share: f64| STRIP - share * STRIP;
             let mut path = format!("M{:.1} {:.1}", x(first), y(top[first]));
-            for bin in first..last {
-                let _ = write!(path, "V{:.1}H{:.1}", y(top[bin]), x(bin + 1));
+            for (bin, top) in (first..last).zip(&top[first..last]) {
+                let _ = write!(path, "V{:.1}H{:.1}", y(*top), x(bin + 1));
             }
-            for bin in (first..last).rev() {
-                let _ = write!(path, "V{:.1}H{:.1}", y(floor[bin]), x(bin));
+            for (bin, floor) in (first..last).zip(&floor[first..last]).rev() {
+                let _ = write!(path, "V{:.1}H{:.1}", y(*floor), x(bin));
             }
             let _ = write!(svg, "<path class=\"c-{}\" d=\"{path}Z\"/>", class(colour));
         }

@@ -138,7 +138,7 @@ impl Ledger {
         };
         let mut candidates: Vec<_> = of_job.filter_map(candidate).collect();
         // What waits comes first, the longest before the others.
-        candidates.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        candidates.sort_by_key(|candidate| (candidate.0, candidate.1));
         // Idle lanes will take what is queued first.
         let mut taken = self.work.values().filter(|entry| !entry.is_running()).count();
         for (runs, _, work, pool, worker) in candidates {

@@ -20,6 +20,7 @@ mod xid;
 
 pub use cpus::CpuSet;
 pub use machine::{Card, Decoder, Gpu, Gpus, Limits, Link, Machine, Node, Slice};
+pub use nvml::{Pulse, Watcher};
 pub use pin::{Pinned, Place, Unpinned};
 pub use plan::{Choice, Device, Lane, LanePlan, LeftOut, Memory, Wishes, plan};
 pub use show::{Table, lanes, machine};

@@ -252,6 +252,59 @@ pub fn reading(device: &Device<'_>) -> Reading {
     }
 }
 
+/// What a GPU does right now. What the driver cannot tell is `None`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pulse {
+    pub index: u32,
+    pub name: String,
+    pub uuid: String,
+    pub pci: Option<String>,
+    /// Percent of the last sample period in which a kernel ran, and in which the decoders worked.
+    pub busy_percent: Option<u32>,
+    pub decoder_percent: Option<u32>,
+    /// Bytes.
+    pub memory_used: Option<u64>,
+    pub memory_total: Option<u64>,
+    pub power_milliwatts: Option<u32>,
+    pub reading: Reading,
+}
+
+/// The library, kept open for whoever asks again and again.
+#[derive(Debug)]
+pub struct Watcher(Nvml);
+
+impl Watcher {
+    /// `None` without a driver. The library is `$FULLTIME_NVML` or the driver's own.
+    #[must_use]
+    pub fn open() -> Option<Self> {
+        open(std::env::var_os(crate::NVML)).ok().map(Self)
+    }
+
+    /// All GPUs, by the driver's numbers.
+    #[must_use]
+    pub fn pulses(&self) -> Vec<Pulse> {
+        let count = self.0.device_count().unwrap_or(0);
+        (0..count).filter_map(|index| Some(pulse(index, &self.0.device_by_index(index).ok()?))).collect()
+    }
+}
+
+fn pulse(index: u32, device: &Device<'_>) -> Pulse {
+    let memory = device.memory_info().ok();
+    let reading = reading(device);
+    Pulse {
+        index,
+        name: device.name().unwrap_or_default(),
+        uuid: device.uuid().unwrap_or_default(),
+        pci: device.pci_info().ok().map(|pci| address(pci.domain, pci.bus, pci.device)),
+        busy_percent: device.utilization_rates().ok().map(|rates| rates.gpu),
+        decoder_percent: reading.decoder_percent,
+        memory_used: memory.as_ref().map(|memory| memory.used),
+        memory_total: memory.map(|memory| memory.total),
+        power_milliwatts: device.power_usage().ok(),
+        reading,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

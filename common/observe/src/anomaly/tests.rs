@@ -199,8 +199,10 @@ fn heat_is_always_found_and_a_power_limit_only_when_it_costs_more_than_before() 
     let found = play.play(30, |at| vec![("w", lower(at))]);
     assert_eq!((found[0].kind, found[0].subject().as_str()), (Kind::Throttling, "w GPU 0"));
     assert!(found[0].evidence.contains("1200 MHz, 1700 MHz before"), "{}", found[0].evidence);
-    let now_and_then =
-        |at: u64| Sample { gpus: vec![if at % 4 == 0 { reading("thermal", 1800) } else { gpu() }], ..second() };
+    let now_and_then = |at: u64| Sample {
+        gpus: vec![if at.is_multiple_of(4) { reading("thermal", 1800) } else { gpu() }],
+        ..second()
+    };
     assert_eq!(Play::new().one(60, now_and_then), []);
 }
 
@@ -267,7 +269,7 @@ fn a_storm_of_retries_is_found() {
         sample
     };
     assert_eq!(play.one(30, failing), [Kind::RetryStorm]);
-    let now_and_then = |at: u64| Sample { retries: u64::from(at % 20 == 0), ..second() };
+    let now_and_then = |at: u64| Sample { retries: u64::from(at.is_multiple_of(20)), ..second() };
     assert_eq!(Play::new().one(120, now_and_then), []);
 }
 
@@ -288,7 +290,7 @@ fn drift_is_told_while_the_latest_canaries_are_bad() {
     let scoring = |score: f64| {
         move |at: u64| {
             let mut sample = second();
-            sample.lanes[0].canaries = if at % 5 == 0 { vec![score] } else { vec![] };
+            sample.lanes[0].canaries = if at.is_multiple_of(5) { vec![score] } else { vec![] };
             sample
         }
     };

@@ -53,14 +53,12 @@ impl Options {
 
     /// One run of an engine; `None` where it cannot be had, which is said.
     fn measure(&self, engine: &str, batch: usize, more: &[&str]) -> Option<Value> {
-        let mut child = self.start(engine, batch, more);
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut child.stdout.take()?, &mut text).ok()?;
-        let status = child.wait().ok()?;
-        if !status.success() {
+        let output = self.start(engine, batch, more).wait_with_output().ok()?;
+        if !output.status.success() {
             eprintln!("left out: {engine} with a batch of {batch}");
             return None;
         }
+        let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(text.lines().last()?).ok()
     }
 

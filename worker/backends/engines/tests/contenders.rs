@@ -1,5 +1,7 @@
 //! Several workers that want the same engine, over a real folder.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers, too")]
+
 use std::{
     path::Path,
     sync::{

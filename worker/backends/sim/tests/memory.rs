@@ -1,5 +1,7 @@
 //! The way from warm-up to the last frame on a device whose memory comes and goes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic in its helpers, too")]
+
 use std::time::Duration;
 
 use fulltime_backend::{

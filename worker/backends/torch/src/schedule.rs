@@ -99,7 +99,7 @@ mod tests {
         let timeline = simulate(2, 5, 1, |device, _| if device == 0 { MS } else { MS * 10 });
         let starts: Vec<_> = timeline.spans.iter().filter(|span| span.device == 0).map(|span| span.start).collect();
         // The first is begun elsewhere at 1, the second waits in the channel, the third in the device until 11.
-        assert_eq!(starts, [MS * 0, MS, MS * 2, MS * 11, MS * 21]);
+        assert_eq!(starts, [Duration::ZERO, MS, MS * 2, MS * 11, MS * 21]);
     }
 
     proptest! {
@@ -110,10 +110,10 @@ mod tests {
         ) {
             let timeline = simulate(costs.len(), 6, slots, |device, micro| MS * costs[device][micro]);
             let at = |device: usize, micro: usize| timeline.spans[device * 6 + micro];
-            for device in 0..costs.len() {
-                for micro in 0..6 {
+            for (device, own) in costs.iter().enumerate() {
+                for (micro, cost) in own.iter().enumerate() {
                     let span = at(device, micro);
-                    prop_assert_eq!(span.end - span.start, MS * costs[device][micro]);
+                    prop_assert_eq!(span.end - span.start, MS * *cost);
                     prop_assert!(micro == 0 || at(device, micro - 1).end <= span.start);
                     prop_assert!(device == 0 || at(device - 1, micro).end <= span.start);
                 }

@@ -11,7 +11,7 @@ fn expected(sketch: &Sketch, picture: &Picture) -> u64 {
     let chroma = picture.view().planes[1].width;
     (0..planes).fold(u64::from(width) << 32 | u64::from(height), |hash, p| {
         let row = if p == 0 { width } else { chroma } as usize;
-        picture.planes[p].chunks(row).fold(hash, |hash, row| XxHash64::oneshot(hash, row))
+        picture.planes[p].chunks(row).fold(hash, XxHash64::oneshot)
     })
 }
 

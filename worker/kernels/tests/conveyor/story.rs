@@ -127,7 +127,7 @@ fn expected(pixels: &[u8]) -> (u64, Vec<Vec<[u32; 6]>>) {
     let (cb, cr) = (chroma(0), chroma(1));
     let rows = [(&luma, WIDTH), (&cb, half_width), (&cr, half_width)];
     let hash = rows.iter().fold(u64::from(WIDTH) << 32 | u64::from(HEIGHT), |hash, (plane, width)| {
-        plane.chunks(*width as usize).fold(hash, |hash, row| twox_hash::XxHash64::oneshot(hash, row))
+        plane.chunks(*width as usize).fold(hash, twox_hash::XxHash64::oneshot)
     });
     let plane = |data, width, height| PlaneView { data, stride: width as usize, width, height };
     let planes =

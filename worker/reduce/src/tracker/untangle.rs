@@ -71,8 +71,8 @@ impl Looks {
 
     pub(super) fn remember(&mut self, frame: u32, look: Option<&[u8]>, frames: u32) {
         self.recent.extend(look.map(|look| (frame, look.into())));
-        while let Some((_, old)) = self.recent.pop_front_if(|(old, _)| frame - *old > frames) {
-            self.known.add(&old);
+        while self.recent.front().is_some_and(|(old, _)| frame - *old > frames) {
+            self.recent.pop_front().into_iter().for_each(|(_, old)| self.known.add(&old));
         }
     }
 
