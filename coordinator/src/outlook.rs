@@ -1,7 +1,7 @@
 //! What a coordinator shows of itself: metrics, whether it is ready, and the state of affairs for its dashboard. The reign
 //! fills it every second; nobody who looks can hold up the reign.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fulltime_common::wire::{Hello, JobState, JobStatus, Leader, Reply};
 use fulltime_observe::{
@@ -37,6 +37,7 @@ pub(crate) struct Outlook {
     /// Where the dashboard is.
     pub dashboard: Option<String>,
     name: String,
+    machine: Arc<Mutex<Machine>>,
 }
 
 impl Outlook {
@@ -47,6 +48,7 @@ impl Outlook {
             standing: watch::Sender::new(Standing::StandsBy(None)),
             dashboard: None,
             name: name.to_owned(),
+            machine: Arc::default(),
         }
     }
 
@@ -75,6 +77,8 @@ impl Outlook {
 
     fn show_process(&self) {
         self.board.set(&metrics::COORDINATOR_MEMORY, &[], Machine::memory() as f64);
+        let cpu = self.machine.lock().unwrap_or_else(PoisonError::into_inner).cpu();
+        self.board.add(&metrics::COORDINATOR_CPU, &[], cpu);
     }
 
     /// Everything a leader shows. `shown` is what of the tally is on the board already.
