@@ -69,7 +69,7 @@ fn a_deleted_jobs_results_go_and_those_that_another_job_shares_stay() {
     );
     let swept = gc(&out, &["--older-than", "0s"]);
     assert_eq!(swept["swept"], dry["swept"], "a dry run says what happens");
-    for (kind, removed, kept) in [("shards", 3, 3), ("reduced", 1, 1), ("indexes", 1, 1), ("models", 0, 3)] {
+    for (kind, removed, kept) in [("shards", 3, 3), ("reduced", 1, 1), ("indexes", 1, 1), ("models", 0, 9)] {
         assert_eq!(
             (results(&swept, "removed", kind), results(&swept, "kept", kind)),
             (removed, kept),

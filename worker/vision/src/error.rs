@@ -101,7 +101,7 @@ impl Explain for VisionError {
                 BackendError::RuntimeTooOld { needed, .. } => {
                     format!("install ONNX Runtime {needed} or later and set ORT_DYLIB_PATH to its libonnxruntime.so")
                 }
-                BackendError::RuntimeTaken { .. } => "give all parts of the process the same library and options".to_owned(),
+                BackendError::RuntimeTaken { .. } => "give all parts of the process the same library (ORT_DYLIB_PATH) and options".to_owned(),
                 BackendError::Model { .. } => "check that the manifest names a file in the engine's format: ONNX, or TorchScript in a `[[torch]]` entry".to_owned(),
                 BackendError::NoTensor { side, .. } | BackendError::Ambiguous { side, .. } => {
                     format!("set `{side}.name` in the model's manifest")
