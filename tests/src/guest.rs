@@ -165,7 +165,7 @@ fn copy_folder(from: &Path, to: &Path) {
         let path = entry.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             _ if path.is_dir() => copy_folder(&path, &to.join(entry.file_name())),
-            Some("toml" | "onnx") => drop(fs::copy(&path, to.join(entry.file_name())).expect("copy a model")),
+            Some("toml" | "onnx" | "pt") => drop(fs::copy(&path, to.join(entry.file_name())).expect("copy a model")),
             _ => {}
         }
     }
