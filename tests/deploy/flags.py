@@ -15,7 +15,7 @@ def check(program, arguments, variables):
     text = help_of(program)
     promised = PROMISED.get(program, set())
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
-    known = set(re.findall(r"\[env: ([A-Z_]+)=", text))
+    known = set(re.findall(r"\[env: ([A-Z_]+)[=\]]", text))
     used = {argument.split("=", 1)[0] for argument in arguments if argument.startswith("--")}
     unknown = used - flags - promised
     assert not unknown, f"{program} has no {', '.join(sorted(unknown))}"
