@@ -262,6 +262,23 @@ pub struct Shape {
 }
 
 impl Launch {
+    /// One launch of every kernel, in the order of [`KERNELS`](crate::KERNELS), with arguments that say nothing: to ask
+    /// about their layout.
+    #[must_use]
+    pub fn of_every_kernel() -> [Self; 9] {
+        [
+            Self::Axes(Axes::default()),
+            Self::Prepare(Prepare::default()),
+            Self::People(People::default()),
+            Self::Rank(Suppress::default()),
+            Self::Overlap(Suppress::default()),
+            Self::Keep(Suppress::default()),
+            Self::Hash(Hash::default()),
+            Self::Differ(Differ::default(), 1),
+            Self::Standin(Standin::default()),
+        ]
+    }
+
     /// The kernel's place in [`KERNELS`].
     pub(crate) fn number(&self) -> usize {
         match self {

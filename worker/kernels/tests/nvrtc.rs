@@ -4,10 +4,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests may, too.
 
 use fulltime_common::process;
-use fulltime_kernels::{
-    Axes, Cache, Compiler, Differ, Hash, KERNELS, KernelError, Kind, Launch, People, Prepare, SOURCE, Source, Standin,
-    Suppress, Target,
-};
+use fulltime_kernels::{Cache, Compiler, KERNELS, KernelError, Kind, Launch, SOURCE, Source, Target};
 
 /// NVRTC, unless it is absent: then the test says so and passes.
 fn compiler() -> Option<Compiler> {
@@ -67,17 +64,7 @@ fn floats_are_neither_fused_nor_approximated_nor_flushed() {
 fn arguments_have_the_size_that_the_compiler_gives_them() {
     let Some(compiler) = compiler() else { return };
     let text = ptx(&compiler, 90);
-    for launch in [
-        Launch::Axes(Axes::default()),
-        Launch::Prepare(Prepare::default()),
-        Launch::People(People::default()),
-        Launch::Rank(Suppress::default()),
-        Launch::Overlap(Suppress::default()),
-        Launch::Keep(Suppress::default()),
-        Launch::Hash(Hash::default()),
-        Launch::Differ(Differ::default(), 1),
-        Launch::Standin(Standin::default()),
-    ] {
+    for launch in Launch::of_every_kernel() {
         let kernel = launch.kernel();
         // .param .align 8 .b8 prepare_param_0[128]
         let declared = format!("{kernel}_param_0[{}]", launch.argument_len());

@@ -2,21 +2,11 @@
 
 use std::path::Path;
 
-use fulltime_kernels::{Axes, Differ, Hash, KERNELS, Launch, People, Prepare, Standin, Suppress};
+use fulltime_kernels::{KERNELS, Launch};
 
 #[test]
 fn arguments_have_the_size_that_the_source_gives_them() {
-    let launches = [
-        Launch::Axes(Axes::default()),
-        Launch::Prepare(Prepare::default()),
-        Launch::People(People::default()),
-        Launch::Rank(Suppress::default()),
-        Launch::Overlap(Suppress::default()),
-        Launch::Keep(Suppress::default()),
-        Launch::Hash(Hash::default()),
-        Launch::Differ(Differ::default(), 1),
-        Launch::Standin(Standin::default()),
-    ];
+    let launches = Launch::of_every_kernel();
     for launch in &launches {
         assert_eq!(
             fulltime_kernels_cpu::argument_len(launch.kernel()),
