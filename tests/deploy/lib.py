@@ -1,7 +1,9 @@
 """What all suites here share: where things lie, how cases are run and reported, processes that end with the run."""
 
 import atexit
+import contextlib
 import functools
+import itertools
 import os
 import shutil
 import socket
@@ -15,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/fulltime"
 TOOLS = ROOT / ".tools"
+FIRST_PORT, PORTS = 15_000, 17_000
 
 
 class Skipped(Exception):
@@ -76,10 +79,17 @@ def help_of(name):
     return subprocess.run([binary(name), "--help"], env=environment, capture_output=True, text=True, check=True).stdout
 
 
+_ports = itertools.count(os.getpid() * 127)
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """One below the range from which the kernel serves outgoing connections, as `tests/src/ports.rs`."""
+    for step in itertools.islice(_ports, PORTS):
+        port = FIRST_PORT + step % PORTS
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
 
 
 def wait_until(what, holds, patience=60.0):

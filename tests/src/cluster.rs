@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use fulltime_common::store::Store;
 use crate::{
     binary, kill,
     network::{Network, Way},
+    ports::free_port,
     s3::Bucket,
 };
 
@@ -204,7 +205,7 @@ impl Cluster {
         for folder in [&logs, &broker_files, &dir.join("state")] {
             fs::create_dir_all(folder).expect("make a folder");
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = free_port();
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let times = [shape.lease, shape.leader_lease, shape.stall];
         let [lease, leader_lease, stall] = times.map(|time| humantime::format_duration(time).to_string());

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod guest;
 pub mod nats;
 pub mod network;
+pub mod ports;
 pub mod proxy;
 pub mod s3;
 pub mod score;

@@ -1,10 +1,12 @@
 //! A private nats-server for one test, which can be killed, wiped and started again on the same port.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
 };
+
+use crate::ports::free_port;
 
 /// Ends with its owner, and with the test process however that ends.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ impl Server {
     #[must_use]
     pub fn start() -> Self {
         let storage = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = free_port();
         let mut server = Self { child: None, port, url: format!("nats://127.0.0.1:{port}"), storage };
         server.restart();
         server

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use fulltime_common::store::Store;
 
-use crate::cluster::wait_until;
+use crate::{cluster::wait_until, ports::free_port};
 
 /// The credentials that the gateway knows.
 const KEY: &str = "fulltime";
@@ -91,16 +91,13 @@ impl Gateway {
         std::fs::write(&config, identities.to_string()).expect("write the identities");
         let data = storage.path().join("data");
         std::fs::create_dir(&data).expect("make a folder");
-        // All bound at once, so that they differ.
-        let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("an address").port()).collect();
-        drop(listeners);
+        let ports: [u16; 8] = std::array::from_fn(|_| free_port());
         let names = ["s3.port", "s3.port.grpc", "master.port", "master.port.grpc"];
         let names = names.into_iter().chain(["volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]);
         let mut command = Command::new(program);
         command.args(["server", "-s3", "-ip=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=20"]);
         command.arg(format!("-dir={}", data.display())).arg(format!("-s3.config={}", config.display()));
-        command.args(names.zip(&ports).map(|(name, port)| format!("-{name}={port}")));
+        command.args(names.zip(ports).map(|(name, port)| format!("-{name}={port}")));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = fulltime_common::process::end_with_parent(&mut command).spawn().expect("start SeaweedFS");
         let mut gateway = Self { child, port: ports[0], filer: ports[6], _storage: storage };
