@@ -1,6 +1,5 @@
-//! `cargo xtask hostile`: thousands of broken recordings, made from good ones of every container, through what reads and
-//! decodes recordings in workers. Each must be processed or refused with a reason; a file that ends or hangs the process
-//! is kept.
+//! `cargo xtask hostile`: thousands of broken files, made from good ones, through what reads them in the product. Each must
+//! be processed or refused with a reason; a file that ends or hangs the process is kept.
 
 use std::{
     collections::BTreeMap,
@@ -17,16 +16,21 @@ use std::{
 };
 
 use clap::Parser;
-use fulltime_synth::{Codec, EncodeOptions, Encoder, testcard};
 use serde::Serialize;
 
 mod mutate;
+mod samples;
 mod subject;
 
-/// Breaks good recordings at random and has them read and decoded.
+use samples::Sample;
+
+/// Breaks good files at random and has them read.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask hostile", bin_name = "cargo xtask hostile")]
 struct Options {
+    /// Recordings; or documents: tables, indexes, messages, and files that people write.
+    #[arg(long, value_enum, default_value_t)]
+    what: What,
     /// How many broken files.
     #[arg(long, default_value_t = 10_000)]
     files: u64,
@@ -56,6 +60,14 @@ struct Options {
     subject: bool,
 }
 
+/// What is broken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    #[default]
+    Recordings,
+    Documents,
+}
+
 /// What came of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +89,7 @@ fn main() -> ExitCode {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let keep = fulltime_tests::root().join(&options.keep);
-    let good = if options.again.is_empty() { record(folder.path()) } else { Vec::new() };
+    let good = if options.again.is_empty() { good(folder.path(), options.what) } else { Vec::new() };
     let next = AtomicU64::new(0);
     let counts = Mutex::new(Counts::new());
     let begun = Instant::now();
@@ -118,35 +130,18 @@ fn extension(path: &Path) -> String {
     path.extension().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Good recordings: every way in which a container can be indexed, every codec with a rule of its own.
-fn record(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let plain = || EncodeOptions { gop: 8, bframes: 2, audio: true, ..EncodeOptions::new(96, 64) };
-    let kinds = [
-        ("closed.mp4", plain()),
-        ("open.mp4", EncodeOptions { open_gop: true, ..plain() }),
-        ("fragmented.mp4", EncodeOptions { fragmented: true, ..plain() }),
-        ("hevc.mp4", EncodeOptions { codec: Codec::Hevc, ..plain() }),
-        ("refresh.mov", EncodeOptions { intra_refresh: true, ..plain() }),
-        ("mpeg4.avi", EncodeOptions { codec: Codec::Mpeg4, bframes: 0, ..plain() }),
-        ("cues.mkv", plain()),
-        ("live.mkv", EncodeOptions { cues: false, ..plain() }),
-        ("hevc.mkv", EncodeOptions { codec: Codec::Hevc, open_gop: true, ..plain() }),
-        ("air.ts", plain()),
-    ];
-    let record = |(name, options): (&str, EncodeOptions)| {
-        let path = folder.join(name);
-        let mut encoder = Encoder::create(&path, &options).expect("an encoder");
-        for n in 0..30 {
-            encoder.push(&testcard(n, options.width, options.height)).expect("encode");
-        }
-        encoder.finish().expect("finish the recording");
-        (name.to_owned(), std::fs::read(&path).expect("read the recording"))
-    };
-    kinds.into_iter().map(record).collect()
+fn good(folder: &Path, what: What) -> Vec<Sample> {
+    let recordings = samples::recordings(folder);
+    if what == What::Recordings {
+        return recordings;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (_, _, index) = runtime.block_on(subject::index(&folder.join("closed.mp4"))).expect("a good recording");
+    samples::documents(&index)
 }
 
-/// Writes the broken recording of a seed; what it was, and where it lies.
-fn broken(good: &[(String, Vec<u8>)], seed: u64, folder: &Path) -> (String, PathBuf) {
+/// Writes the broken file of a seed; what it was, and where it lies.
+fn broken(good: &[Sample], seed: u64, folder: &Path) -> (String, PathBuf) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (name, bytes) = &good[rng.usize(0..good.len())];
     let (_, other) = &good[rng.usize(0..good.len())];
@@ -217,15 +212,15 @@ fn report(options: &Options, counts: &Counts, took: Duration) -> ExitCode {
     let fates = [Fate::Whole, Fate::Gaps, Fate::Refused, Fate::Died, Fate::Hung];
     let count = |name: &str, fate| counts.get(&(name.to_owned(), fate)).copied().unwrap_or_default();
     let sum = |fate: Fate| counts.iter().filter(|((_, f), _)| *f == fate).map(|(_, n)| n).sum::<u64>();
-    eprintln!("{:<16} {:>8} {:>8} {:>8} {:>8} {:>8}", "recording", "whole", "gaps", "refused", "died", "hung");
+    eprintln!("{:<18} {:>8} {:>8} {:>8} {:>8} {:>8}", "file", "whole", "gaps", "refused", "died", "hung");
     let mut names: Vec<&str> = counts.keys().map(|(name, _)| name.as_str()).collect();
     names.dedup();
     for name in names {
         let [whole, gaps, refused, died, hung] = fates.map(|fate| count(name, fate));
-        eprintln!("{name:<16} {whole:>8} {gaps:>8} {refused:>8} {died:>8} {hung:>8}");
+        eprintln!("{name:<18} {whole:>8} {gaps:>8} {refused:>8} {died:>8} {hung:>8}");
     }
     let [whole, gaps, refused, died, hung] = fates.map(sum);
-    eprintln!("{:<16} {whole:>8} {gaps:>8} {refused:>8} {died:>8} {hung:>8}", "all");
+    eprintln!("{:<18} {whole:>8} {gaps:>8} {refused:>8} {died:>8} {hung:>8}", "all");
     eprintln!("{:.0} s, seeds {} and on", took.as_secs_f64(), options.seed);
     if options.json {
         let files = whole + gaps + refused + died + hung;
