@@ -15,4 +15,4 @@ pub const SHARD: u32 = 3;
 /// Who is described, crops, kit colours, quantised looks, chances of numbers. Counts where a pipeline describes.
 pub const DESCRIBE: u32 = 1;
 /// Tracker, identity, match tables, summary, match preview.
-pub const REDUCE: u32 = 3;
+pub const REDUCE: u32 = 4;

@@ -66,7 +66,7 @@ class Head(nn.Conv2d):
 
 
 class Detector(nn.Module):
-    def __init__(self, c2: int = 8, c4: int = 16, c8: int = 32, c16: int = 64, c32: int = 128, wide: int = 48):
+    def __init__(self, c2: int = 8, c4: int = 16, c8: int = 32, c16: int = 64, c32: int = 128, wide: int = 64):
         super().__init__()
         self.down4 = nn.Sequential(Conv(3, c2, 3, 2), Conv(c2, c4, 3, 2))
         self.down8 = nn.Sequential(Conv(c4, c8, 3, 2), Residual(c8))
@@ -75,7 +75,7 @@ class Detector(nn.Module):
         self.up16, self.mix16 = Conv(c32, c16, 1), Residual(c16)
         self.up8, self.mix8 = Conv(c16, c8, 1), Residual(c8)
         # People differ in more ways than the path to stride 4 needs to know.
-        self.wide8 = Conv(c8, wide, 3)
+        self.wide8 = nn.Sequential(Conv(c8, wide, 3), Residual(wide))
         self.up4, self.mix4 = Conv(c8, c4, 1), Residual(c4)
         self.heads = nn.ModuleList(
             Head(channels, stride, size) for channels, stride, size in zip((c4, wide), STRIDES, PRIOR_SIZE, strict=True)

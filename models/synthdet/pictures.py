@@ -18,7 +18,9 @@ TO_RGB = torch.tensor(
 )
 OFFSET = torch.tensor([16.0, 128.0, 128.0])
 # Objects of which a training window shows less than this are not judged.
-LEAST_INSIDE = 0.35
+LEAST_INSIDE = 0.25
+# Objects that share so much of the smaller one's area with another one are a crowd.
+CROWDED = 0.3
 
 
 def resized(planes: list[np.ndarray], size: tuple[int, int], antialias: bool = False) -> Tensor:
@@ -54,9 +56,10 @@ def window(
     objects = recording.objects[index]
     span = np.array([out_width, out_height]) / scale
 
-    # Around something: the ball is one in twenty objects and the hardest one.
-    balls = objects[objects[:, 0] == BALL]
-    pool = balls if len(balls) and rng.random() < 0.5 else objects
+    # Around something: the ball is one in twenty objects and the hardest one, then come people behind people.
+    balls, crowd = objects[objects[:, 0] == BALL], objects[crowded(objects)]
+    draw = rng.random()
+    pool = balls if len(balls) and draw < 0.4 else crowd if len(crowd) and draw < 0.75 else objects
     target = pool[rng.integers(len(pool))] if len(pool) else np.array([0, 0, 0, width, height])
     centre = (target[1:3] + target[3:5]) / 2 + rng.uniform(-0.45, 0.45, 2) * span
     origin = np.clip(centre - span / 2, -0.15 * span, np.array([width, height]) - 0.85 * span)
@@ -83,6 +86,16 @@ def window(
         picture = picture.flip(2)
         seen[:, [1, 3]] = out_width - seen[:, [3, 1]]
     return picture, seen
+
+
+def crowded(objects: np.ndarray) -> np.ndarray:
+    """Which of the objects, rows of (class, x0, y0, x1, y1), another one of their class covers or is covered by."""
+    kind, low, high = objects[:, 0], objects[:, None, 1:3], objects[:, None, 3:5]
+    inner = (np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1))).clip(min=0).prod(2)
+    area = (objects[:, 3:5] - objects[:, 1:3]).prod(1)
+    share = inner / np.maximum(np.minimum(area[:, None], area), 1e-6)
+    np.fill_diagonal(share, 0)
+    return ((share > CROWDED) & (kind[:, None] == kind)).any(1) & (kind >= 0)
 
 
 def relit(yuv: Tensor, rng: np.random.Generator) -> Tensor:

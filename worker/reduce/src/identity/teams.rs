@@ -10,7 +10,7 @@ use super::{
     Place, Role,
     cluster::Cluster,
     kit::{self, Colours, Group, Kit},
-    number::Numbers,
+    number::{Numbers, Prior},
 };
 use crate::exact::chance;
 
@@ -29,6 +29,16 @@ const PLACE_MOST: f64 = 7.0;
 /// Somebody whose number was looked for in so many pictures and hardly read has none: log-odds a picture, and at most.
 const SILENCE: f64 = 0.2;
 const SILENCE_MOST: f64 = 4.0;
+/// Players of a team on the pitch.
+const TEAM: usize = 11;
+/// Those who wear one kit are two teams if there are more than a team at once in such a share of moments, or if so many pairs
+/// of them are on the pitch at a time with one number, each of which is as sure as that.
+const CROWDED: f64 = 0.02;
+const NAMESAKES: usize = 2;
+const NAMESAKE_SURE: f64 = 0.98;
+/// Then kits that are less different tell teams apart: by steps, down to a least difference.
+const CLOSER: f64 = 0.85;
+const LEAST_APART: f64 = 0.12;
 /// Two teams' mean places are apart for sure when they differ by so much of how far players spread.
 const APART: f64 = 0.2;
 
@@ -51,11 +61,21 @@ pub struct Teams {
 #[must_use]
 pub fn teams(people: &[Cluster], places: &[Vec<Place>], settings: &Identify) -> Teams {
     let kits: Vec<Kit> = people.iter().map(|person| person.kit.clone()).collect();
-    let mut groups = kit::group(&kits, settings.kit_apart);
+    let moments = Moments::new(people, places);
+    let mut apart = settings.kit_apart;
+    let mut groups = kit::group(&kits, apart);
+    // Where the teams' kits are alike, one group is both of them: then a smaller difference must do.
+    while apart * CLOSER > LEAST_APART && groups.iter().any(|group| moments.is_two_teams(people, group)) {
+        apart *= CLOSER;
+        groups = kit::group(&kits, apart);
+    }
     let seen = |group: &Group| group.wearers.iter().map(|&i| u64::from(people[i].seen)).sum::<u64>();
     groups.sort_by_key(|group| (std::cmp::Reverse(seen(group)), group.wearers.first().copied()));
+    if apart < settings.kit_apart {
+        // What tells the teams apart does not make strangers of those who would have been with them.
+        absorb(&mut groups, settings.kit_apart);
+    }
 
-    let moments = Moments::new(people, places);
     let mut side_of = vec![None; people.len()];
     for (team, group) in groups.iter().take(2).enumerate() {
         group.wearers.iter().for_each(|&i| side_of[i] = Some(team));
@@ -67,6 +87,12 @@ pub fn teams(people: &[Cluster], places: &[Vec<Place>], settings: &Identify) -> 
     }
     let stages = moments.left_to_right(&side_of);
 
+    // Of the third kits: how surely they have numbers, whether two who wear it are seen at once.
+    let others: Vec<(f64, bool)> =
+        groups.iter().skip(2).map(|group| (numbered(people, group), moments.together(group))).collect();
+    // Several with numbers are a team in another light.
+    let is_light = |&(numbered, together): &(f64, bool)| together && numbered > NUMBER_MOST / 2.0;
+
     let mut belongs = vec![Belongs::default(); people.len()];
     for (team, group) in groups.iter().take(2).enumerate() {
         for &i in &group.wearers {
@@ -77,15 +103,15 @@ pub fn teams(people: &[Cluster], places: &[Vec<Place>], settings: &Identify) -> 
             };
             let sure = |other: f64| chance((other - own) * KIT_SLOPE * few / (few + FEW));
             belongs[i].team = Some((team, sure(to(&mut groups.iter().take(2).skip(1 - team).take(1)))));
-            belongs[i].role = Some((Role::Player, sure(to(&mut groups.iter().skip(2)))));
+            let strangers = groups.iter().skip(2).zip(&others).filter(|(_, other)| !is_light(other));
+            belongs[i].role = Some((Role::Player, sure(to(&mut strangers.map(|(group, _)| group)))));
         }
     }
 
     let mut keepers: Vec<(usize, f64)> = Vec::new();
-    for (at, group) in groups.iter().enumerate().skip(2) {
-        let (numbered, together) = (numbered(people, group), moments.together(group));
-        if together && numbered > NUMBER_MOST / 2.0 {
-            // Several with numbers are a team in another light; whose, the likeness may say.
+    for ((at, group), &(numbered, together)) in groups.iter().enumerate().skip(2).zip(&others) {
+        if is_light(&(numbered, together)) {
+            // Whose, the likeness may say.
             for &i in &group.wearers {
                 let [first, second] = [0, 1].map(|team| groups[team].colours.distance(&kits[i].colours()));
                 let sure = chance((first - second).abs() * KIT_SLOPE / 2.0);
@@ -111,6 +137,19 @@ pub fn teams(people: &[Cluster], places: &[Vec<Place>], settings: &Identify) -> 
         groups[at].wearers.iter().for_each(|&i| belongs[i].team = Some((team, sure)));
     }
     Teams { colours: groups.iter().take(2).map(|group| group.colours).collect(), belongs }
+}
+
+/// Gives those of other groups that are less than `apart` from a team, the first two groups, to the nearer one.
+fn absorb(groups: &mut Vec<Group>, apart: f64) {
+    let count = groups.len().min(2);
+    let (teams, others) = groups.split_at_mut(count);
+    for other in others {
+        if let Some((at, _)) = kit::nearest(teams, &other.colours).filter(|(_, distance)| *distance < apart) {
+            teams[at].wearers.append(&mut other.wearers);
+            teams[at].wearers.sort_unstable();
+        }
+    }
+    groups.retain(|group| !group.wearers.is_empty());
 }
 
 /// Who was where at the moments that tracks have in common, in the order of recording and time.
@@ -154,6 +193,22 @@ impl Moments {
         let sure =
             |(lead, spread): (f64, f64)| if spread > 0.0 { (lead / (spread * APART)).clamp(-1.0, 1.0) } else { 0.0 };
         lead.into_iter().zip(spread).map(sure).collect()
+    }
+
+    /// Whether those who wear this kit must be two teams.
+    fn is_two_teams(&self, people: &[Cluster], group: &Group) -> bool {
+        let at_once = |m: &&Moment| m.people.iter().filter(|p| group.wearers.contains(&p.0)).count() > TEAM;
+        if self.0.iter().filter(at_once).count() as f64 > CROWDED * self.0.len() as f64 {
+            return true;
+        }
+        let numbered: Vec<(u8, &Cluster)> = group
+            .wearers
+            .iter()
+            .map(|&i| (people[i].numbers.best(&Prior::default()), &people[i]))
+            .filter_map(|((number, sure), person)| (sure > NAMESAKE_SURE).then_some((number, person)))
+            .collect();
+        let pairs = numbered.iter().enumerate().flat_map(|(at, a)| numbered[at + 1..].iter().map(move |b| (a, b)));
+        pairs.filter(|(a, b)| a.0 == b.0 && a.1.overlaps(b.1)).count() >= NAMESAKES
     }
 
     /// Whether two who wear this kit are seen at one moment.
@@ -249,6 +304,34 @@ mod tests {
         assert!(roles[..6].iter().all(|role| *role == Some(Role::Player)));
         assert_eq!(roles[6..], [Some(Role::Goalkeeper), Some(Role::Referee)]);
         assert!(teams.belongs.iter().all(|b| b.role.is_some_and(|r| r.1 > 0.9) && b.team.is_none_or(|t| t.1 > 0.9)));
+    }
+
+    #[test]
+    fn kits_that_are_alike_are_two_where_one_would_have_too_many_players() {
+        // One half of the torso is the same, and all of the legs: they differ by a quarter.
+        let player = |at: usize, colour: usize, number: Option<u8>| {
+            let mut descriptor = [0; kit::LENGTH];
+            (descriptor[0], descriptor[colour], descriptor[12]) = (190, 65, 255);
+            let mut person = person(at, 0, number);
+            person.kit = kit::Kit::default();
+            (0..20).for_each(|_| person.kit.add(&descriptor));
+            person
+        };
+        let sides = |people: &[Cluster]| {
+            let places: Vec<_> = (0..people.len()).map(|at| standing(100.0 + 30.0 * at as f32)).collect();
+            let found = teams(people, &places, &Identify::default());
+            found.belongs.iter().map(|b| b.team.map(|t| t.0)).collect::<Vec<_>>()
+        };
+        let half = |of: usize, one: usize| (0..of).map(|at| Some(usize::from(at >= one))).collect::<Vec<_>>();
+        // Sixteen at a time, nobody with a number.
+        let many: Vec<_> = (0..16).map(|at| player(at, if at < 8 { 4 } else { 6 }, None)).collect();
+        assert_eq!(sides(&many), half(16, 8));
+        // Or three and three, with the same numbers.
+        let few: Vec<_> = (0..6).map(|at| player(at, if at < 3 { 4 } else { 6 }, Some(5 + at as u8 % 3))).collect();
+        assert_eq!(sides(&few), half(6, 3));
+        // Without either reason they are one.
+        let one: Vec<_> = (0..6).map(|at| player(at, if at < 3 { 4 } else { 6 }, Some(5 + at as u8))).collect();
+        assert_eq!(sides(&one), half(6, 6));
     }
 
     #[test]
