@@ -185,6 +185,8 @@ pub enum WorkerError {
     NoRuntime,
     #[error("start the engine")]
     Engine(#[from] VisionError),
+    #[error("--decode gpu")]
+    Decode(#[from] MediaError),
     #[error("script of the sim engine")]
     Script(#[source] ScriptError),
     #[error("--onnx")]
@@ -228,6 +230,7 @@ impl Explain for WorkerError {
             Self::Queue(error) => error.exit(),
             Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
+            Self::Decode(error) => error.exit(),
             Self::Script(_) | Self::Onnx(_) | Self::Torch(_) | Self::Unrepeatable | Self::Listen(_) => Exit::Usage,
             Self::Serve(_) => Exit::Internal,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
@@ -239,6 +242,7 @@ impl Explain for WorkerError {
         let hint = match self {
             Self::Queue(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Decode(error) => return error.hint(),
             Self::Listen(error) => return Some(error.hint()),
             Self::Serve(_) => "try another address with --listen",
             Self::Lane { hint, .. } | Self::Unfit { hint, .. } => return hint.clone(),

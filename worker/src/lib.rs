@@ -31,6 +31,6 @@ pub use crash::Point;
 pub use error::{TaskError, WorkerError};
 pub use executor::{Executor, Fitness, TaskFailure};
 pub use layout::take_place;
-pub use options::{EngineChoice, Options, PinChoice};
+pub use options::{DecodeChoice, EngineChoice, Options, PinChoice};
 pub use process::{Death, serve};
 pub use service::Worker;

@@ -68,6 +68,10 @@ pub struct Options {
     /// How ONNX Runtime computes: `provider=auto|cpu|cuda|tensorrt`, `device=N`, `precision=fp16`, ...
     #[arg(long, env = "FULLTIME_ONNX", value_name = "OPTIONS", default_value = "")]
     pub onnx: String,
+    /// Where recordings are decoded: on the lane's GPU what it decodes to the bit (H.264, HEVC, VP9, AV1 with 8 bits), or all
+    /// on the processor. A GPU does not tell damage within a picture.
+    #[arg(long, env = "FULLTIME_DECODE", value_enum, default_value_t)]
+    pub decode: DecodeChoice,
     /// How torch computes: `device=cpu|cuda:0+cuda:1`, `precision=fp32|fp16|bf16`, `channels-last`, ...
     #[arg(long, env = "FULLTIME_TORCH", value_name = "OPTIONS", default_value = "")]
     pub torch: String,
@@ -94,6 +98,14 @@ pub enum PinChoice {
     #[default]
     Auto,
     Off,
+}
+
+/// Where recordings are decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DecodeChoice {
+    #[default]
+    Cpu,
+    Gpu,
 }
 
 /// Of metrics and probes, if not said otherwise and not taken.

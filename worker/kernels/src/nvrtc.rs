@@ -11,7 +11,7 @@ use std::{
     ptr,
 };
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::{
     error::KernelError,
@@ -103,7 +103,7 @@ impl Compiler {
     pub fn load(library: &Path) -> Result<Self, KernelError> {
         let open = |path: &Path| {
             // SAFETY: NVIDIA's libraries have no initialisers that matter.
-            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
+            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
         };
         // NVRTC opens its built-ins by name and looks only in the system's folders: those beside it are loaded beforehand.
         let mut libraries: Vec<Library> = beside(library).iter().filter_map(|path| open(path).ok()).collect();

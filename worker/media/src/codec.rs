@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     ffi::{CStr, CString, c_char, c_int, c_void},
     ptr,
+    sync::Arc,
 };
 
 use ffmpeg_next::{
@@ -21,6 +22,7 @@ use fulltime_common::index::Codec;
 use crate::{
     av::{Packet, failed, init},
     error::MediaError,
+    hardware::{Choosing, HardwareDevice, Verdict},
 };
 
 /// Messages by which libavcodec tells that it made up a picture, and in no other way: no flag, no error. Beginnings of
@@ -52,6 +54,8 @@ pub(crate) unsafe extern "C" fn on_log<V>(_: *mut c_void, level: c_int, format: 
 pub(crate) struct Decoder {
     context: *mut AVCodecContext,
     packet: Packet,
+    /// What the context asks where to decode.
+    choosing: Option<Box<Choosing>>,
 }
 
 // SAFETY: a codec context has no thread affinity and one owner.
@@ -68,9 +72,9 @@ pub(crate) enum Step {
 }
 
 impl Decoder {
-    /// `reorder` is how many packets may precede, in decoding order, one that is shown before them: streams that do not
+    /// `gpu` decodes what it may. `reorder` is how many packets may precede, in decoding order, one that is shown before them: streams that do not
     /// say it themselves would lose their first frames to a guess.
-    pub fn new(codec: &Codec, reorder: usize) -> Result<Self, MediaError> {
+    pub fn new(codec: &Codec, reorder: usize, gpu: Option<&Arc<HardwareDevice>>) -> Result<Self, MediaError> {
         init();
         let name = CString::new(codec.name.as_str()).unwrap_or_default();
         let out_of_memory = || failed("open a decoder", AVERROR(ENOMEM));
@@ -80,12 +84,16 @@ impl Decoder {
             if implementation.is_null() {
                 return Err(MediaError::NoDecoder { name: codec.name.clone() });
             }
-            let decoder = Self { context: avcodec_alloc_context3(implementation), packet: Packet::new()? };
+            let packet = Packet::new()?;
+            let mut decoder = Self { context: avcodec_alloc_context3(implementation), packet, choosing: None };
             let Some(context) = decoder.context.as_mut() else { return Err(out_of_memory()) };
             context.codec_tag = codec.tag;
             context.width = codec.width as c_int;
             context.height = codec.height as c_int;
             context.bits_per_coded_sample = codec.bits_per_coded_sample;
+            if let Some(device) = gpu {
+                decoder.choosing = Some(Choosing::install(context, device)?);
+            }
             // One thread: lanes are the parallelism, and the watch above relies on it.
             context.thread_count = 1;
             match codec.name.as_str() {
@@ -109,6 +117,11 @@ impl Decoder {
                 _ => Ok(decoder),
             }
         }
+    }
+
+    /// Where the stream is decoded, if that was a question and its headers have been read.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.choosing.as_ref().and_then(|choosing| choosing.made())
     }
 
     /// Sends a packet; `number` comes back with its picture. False: the bitstream is damaged.

@@ -5,7 +5,7 @@
 //! recording alone, not on where shards were cut or which interval ran before. Packets carry their frame number as the
 //! timestamp; reordering, variable frame rates and edit lists are settled when the index is made.
 
-use std::{collections::BTreeSet, ffi::CString, ops::ControlFlow};
+use std::{collections::BTreeSet, ffi::CString, ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use fulltime_common::index::{Access, Codec, Interval, NEVER_SHOWN, Packets, RecordingIndex};
@@ -14,6 +14,7 @@ use crate::{
     av::{Demuxer, Input, Packet},
     codec::{Decoder, Step},
     error::MediaError,
+    hardware::{HardwareDevice, Verdict},
     mpegts,
     nal::Rule,
     picture::{Picture, Scaler},
@@ -62,6 +63,9 @@ pub struct IntervalDecoder {
     /// Bytes of the recording.
     size: u64,
     scaler: Scaler,
+    gpu: Option<Arc<HardwareDevice>>,
+    /// Where the last stream was decoded, if that was a question.
+    verdict: Option<Verdict>,
 }
 
 /// One packet to decode.
@@ -89,9 +93,24 @@ impl IntervalDecoder {
             rule: Rule::new(&index.codec.name, &index.codec.extradata),
             size: index.recording.size,
             scaler: Scaler::default(),
+            gpu: None,
+            verdict: None,
         };
-        Decoder::new(&decoder.codec, 0)?;
+        Decoder::new(&decoder.codec, 0, None)?;
         Ok(decoder)
+    }
+
+    /// Decodes on this GPU from now on what it decodes to the bit (see [`crate::hardware`]), the rest on the processor.
+    #[must_use]
+    pub fn on_gpu(mut self, device: Arc<HardwareDevice>) -> Self {
+        self.gpu = Some(device);
+        self
+    }
+
+    /// Why recordings are decoded where they are, once a first packet has been; `None` without a GPU.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.verdict
     }
 
     /// Decodes interval number `interval`. `bytes` is any part of the recording that holds the interval's bytes; it
@@ -112,10 +131,30 @@ impl IntervalDecoder {
             return Err(MediaError::BytesMissing { interval, wanted: span.bytes, given });
         }
         let own = bytes.slice((span.bytes.start - bytes_start) as usize..(span.bytes.end - bytes_start) as usize);
-        match self.units(&span, own)? {
-            Ok(units) => self.run(interval, &span, &units, sink),
-            Err(reason) => Ok(IntervalOutcome::Gap(reason)),
+        let units = match self.units(&span, own)? {
+            Ok(units) => units,
+            Err(reason) => return Ok(IntervalOutcome::Gap(reason)),
+        };
+        let Some(gpu) = self.gpu.clone() else { return self.run(interval, &span, &units, None, sink) };
+        let mut next = span.frames.start;
+        let outcome = self.run(interval, &span, &units, Some(&gpu), &mut |number, picture| {
+            next = number + 1;
+            sink(number, picture)
+        });
+        match &outcome {
+            Ok(IntervalOutcome::Complete { .. } | IntervalOutcome::Stopped) => return outcome,
+            Ok(IntervalOutcome::Gap(_)) | Err(_) if self.verdict != Some(Verdict::Able) => return outcome,
+            // A GPU cannot say whether the data or the decoder is at fault: the processor can. Pictures that came are good.
+            Ok(IntervalOutcome::Gap(_)) | Err(_) => {}
         }
+        let again = self.run(interval, &span, &units, None, &mut |number, picture| {
+            if number < next { ControlFlow::Continue(()) } else { sink(number, picture) }
+        });
+        if matches!(again, Ok(IntervalOutcome::Complete { .. })) {
+            tracing::warn!(interval, ?outcome, "the GPU's decoder failed where the processor's does not");
+            gpu.add_fault();
+        }
+        again
     }
 
     /// The interval's packets in decoding order.
@@ -178,6 +217,7 @@ impl IntervalDecoder {
         interval: usize,
         span: &Interval,
         units: &[Unit],
+        gpu: Option<&Arc<HardwareDevice>>,
         sink: &mut dyn FnMut(u32, Picture) -> ControlFlow<()>,
     ) -> Result<IntervalOutcome, MediaError> {
         // Leading pictures come before the keyframe in presentation and need the interval before: they are decoded, as
@@ -188,7 +228,7 @@ impl IntervalDecoder {
         let mut due: BTreeSet<u32> = units.iter().map(|unit| unit.frame).filter(|&frame| shown(frame)).collect();
         let mut missing = Vec::new();
         let mut next = span.frames.start;
-        let mut decoder = Decoder::new(&self.codec, reorder_depth(units))?;
+        let mut decoder = Decoder::new(&self.codec, reorder_depth(units), gpu)?;
         let gap = |reason| Ok(IntervalOutcome::Gap(reason));
 
         for unit in units.iter().map(Some).chain([None]) {
@@ -208,6 +248,7 @@ impl IntervalDecoder {
                 }
                 None => decoder.drain(),
             }
+            self.note(decoder.verdict());
             loop {
                 let (number, whole, frame) = match decoder.receive() {
                     Step::Picture { number, whole, frame } => (number, whole, frame),
@@ -243,6 +284,18 @@ impl IntervalDecoder {
         match due.first() {
             Some(&frame) if matches!(self.codec.name.as_str(), "h264" | "hevc") => gap(GapReason::Dropped { frame }),
             _ => Ok(IntervalOutcome::Complete { missing }),
+        }
+    }
+}
+
+impl IntervalDecoder {
+    /// Says where recordings are decoded, when that becomes known or changes.
+    fn note(&mut self, verdict: Option<Verdict>) {
+        let Some(verdict) = verdict.filter(|&verdict| self.verdict != Some(verdict)) else { return };
+        self.verdict = Some(verdict);
+        match verdict {
+            Verdict::Able => tracing::info!("decoding on the GPU"),
+            why => tracing::warn!(%why, "decoding on the processor"),
         }
     }
 }

@@ -35,6 +35,12 @@ pub enum MediaError {
     },
     #[error("this machine's libavcodec has no decoder `{name}`")]
     NoDecoder { name: String },
+    #[error("GPU {ordinal} cannot be opened for decoding")]
+    NoHardware {
+        ordinal: u32,
+        #[source]
+        source: ffmpeg_next::Error,
+    },
     #[error("interval {interval} needs bytes {wanted:?}, {given:?} were given")]
     BytesMissing { interval: usize, wanted: std::ops::Range<u64>, given: std::ops::Range<u64> },
     #[error("the recording has no interval {interval}")]
@@ -61,7 +67,7 @@ impl MediaError {
             Self::Store(error) => error.disposition(),
             // What libav refuses outright is out of memory; everything that the input can cause is a gap or a refusal.
             Self::Libav { .. } => Disposition::OutOfMemory,
-            Self::NoDecoder { .. } => Disposition::WorkerUnfit,
+            Self::NoDecoder { .. } | Self::NoHardware { .. } => Disposition::WorkerUnfit,
             Self::Interrupted => Disposition::PreEmpted,
         }
     }
@@ -71,7 +77,7 @@ impl Explain for MediaError {
     fn exit(&self) -> Exit {
         match self {
             Self::Store(error) => error.exit(),
-            Self::NoDecoder { .. } | Self::Libav { .. } => Exit::Runtime,
+            Self::NoDecoder { .. } | Self::NoHardware { .. } | Self::Libav { .. } => Exit::Runtime,
             Self::Interrupted => Exit::Interrupted,
             Self::BytesMissing { .. } | Self::NoSuchInterval { .. } => Exit::Internal,
             Self::Empty { .. }
@@ -98,6 +104,9 @@ impl Explain for MediaError {
             Self::Store(error) => return error.hint(),
             Self::Libav { .. } => "give the worker more memory or fewer lanes",
             Self::NoDecoder { .. } => "install an FFmpeg that has this decoder",
+            Self::NoHardware { .. } => {
+                "install NVIDIA's driver with its video part and an FFmpeg with CUDA, or leave `--decode` at `cpu`"
+            }
             Self::BytesMissing { .. } | Self::NoSuchInterval { .. } => {
                 "report it: plan and index do not belong together"
             }

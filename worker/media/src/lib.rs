@@ -19,6 +19,7 @@ mod decode;
 mod ebml;
 pub mod encode;
 mod error;
+pub mod hardware;
 mod index;
 mod matroska;
 mod mp4;
@@ -35,7 +36,7 @@ pub use error::MediaError;
 pub use index::index_recording;
 pub use picture::{Matrix, Picture, Plane};
 
-/// The decoder implementation, for engine classes: `libavcodec-59.37.100`.
+/// The decoder implementation, for engine classes: `libavcodec-59.37.100`. [`hardware::decoder_class`] where a GPU decodes.
 #[must_use]
 pub fn decoder_class() -> String {
     let version = ffmpeg_next::codec::version();

@@ -18,7 +18,7 @@ pub(crate) struct PresentationOrder {
 impl PresentationOrder {
     pub fn new(codec: &Codec) -> Result<Self, MediaError> {
         // The deepest reordering there is: it delays pictures, which matters to nobody here.
-        Ok(Self { decoder: Decoder::new(codec, 16)?, shown: Vec::new() })
+        Ok(Self { decoder: Decoder::new(codec, 16, None)?, shown: Vec::new() })
     }
 
     pub fn push(&mut self, row: usize, packet: &[u8]) -> Result<(), MediaError> {

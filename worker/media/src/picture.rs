@@ -12,7 +12,7 @@ use ffmpeg_next::{
     frame::Video,
 };
 
-use crate::{av::failed, error::MediaError};
+use crate::{av::failed, error::MediaError, hardware::in_memory};
 
 /// How YUV becomes RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +77,9 @@ impl std::fmt::Debug for Picture {
 }
 
 impl Picture {
-    /// Takes a decoder's frame. Other formats (10 bits, NV12, RGB) are converted to 4:2:0.
+    /// Takes a decoder's frame, from a GPU, too. Other formats (10 bits, NV12, RGB) are converted to 4:2:0.
     pub(crate) fn new(frame: Video, scaler: &mut Scaler) -> Result<Self, MediaError> {
+        let frame = in_memory(frame)?;
         use AVColorSpace as C;
         // SAFETY: the frame came filled from the decoder.
         let raw = unsafe { &*frame.as_ptr() };

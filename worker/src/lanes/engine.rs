@@ -1,12 +1,15 @@
 //! What runs the models here, and the class of its results.
 
+use std::sync::Arc;
+
 use fulltime_common::{Digest, pipeline::Manifest, plan::EngineClass, process};
+use fulltime_media::hardware::{self, HardwareDevice};
 use fulltime_vision::{EngineKind, SimOptions, TorchOptions, VisionError};
 use tracing::{debug, warn};
 
 use crate::{
     error::WorkerError,
-    options::{EngineChoice, Options},
+    options::{DecodeChoice, EngineChoice, Options},
 };
 
 #[derive(Debug, Clone)]
@@ -15,6 +18,8 @@ pub struct Engine {
     pub class: EngineClass,
     /// Whether pictures that equal the one before are inferred once.
     pub reuse: bool,
+    /// The GPU that decodes recordings, too.
+    pub decoder: Option<Arc<HardwareDevice>>,
 }
 
 impl Engine {
@@ -31,8 +36,13 @@ impl Engine {
             }
         }
         // Decoders may differ in the last bit from release to release, so theirs is part of the class.
-        let class = EngineClass(format!("{class}-{}", fulltime_media::decoder_class()));
-        Ok(Self { kind, class, reuse: !options.no_reuse })
+        let (decoder, decoder_class) = match options.decode {
+            DecodeChoice::Cpu => (None, fulltime_media::decoder_class()),
+            // A lane sees its own GPUs alone, the first of them as number 0.
+            DecodeChoice::Gpu => (Some(HardwareDevice::open(0)?), hardware::decoder_class()),
+        };
+        let class = EngineClass(format!("{class}-{decoder_class}"));
+        Ok(Self { kind, class, reuse: !options.no_reuse, decoder: decoder.map(Arc::new) })
     }
 
     /// Files of a model that this engine reads, in order. The sim needs none.

@@ -4,7 +4,10 @@
 
 use std::{
     panic::resume_unwind,
-    sync::mpsc::{channel, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{channel, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -80,7 +83,10 @@ impl Machine {
         loading::watched(attempt, || self.load(shard.map, &models, &pipeline).map(|_| ()))?;
         let mut decoder = match self.decoder.take() {
             Some((of, decoder)) if of == shard.index => decoder,
-            _ => IntervalDecoder::new(&index)?,
+            _ => match &self.engine.decoder {
+                Some(gpu) => IntervalDecoder::new(&index)?.on_gpu(Arc::clone(gpu)),
+                None => IntervalDecoder::new(&index)?,
+            },
         };
         attempt.beat();
 

@@ -26,7 +26,7 @@ use crate::{
     error::{TaskError, WorkerError},
     executor::{Executor, Fitness, TaskFailure},
     layout,
-    options::Options,
+    options::{DecodeChoice, Options},
 };
 
 mod death;
@@ -74,6 +74,9 @@ impl Program {
         }
         if options.no_reuse {
             arguments.push("--no-reuse".into());
+        }
+        if options.decode == DecodeChoice::Gpu {
+            arguments.extend(["--decode".into(), "gpu".into()]);
         }
         Self { path: path.to_owned(), arguments, environment: Vec::new() }
     }

@@ -9,6 +9,7 @@ mod bench;
 mod damage;
 mod formats;
 mod golden;
+mod hardware;
 mod real_clips;
 mod refusals;
 mod support;
