@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fulltime_cache::CacheError;
 use fulltime_common::{
     Digest, Disposition, Exit,
     error::{Explain, Failure},
@@ -179,6 +180,8 @@ pub enum WorkerError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Listen(#[from] HttpError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("serve metrics")]
     Serve(#[source] std::io::Error),
     #[error("ONNX Runtime (libonnxruntime.so) was not found")]
@@ -228,6 +231,7 @@ impl Explain for WorkerError {
             Self::Queue(error) => error.exit(),
             Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
+            Self::Cache(error) => error.exit(),
             Self::Script(_) | Self::Onnx(_) | Self::Torch(_) | Self::Unrepeatable | Self::Listen(_) => Exit::Usage,
             Self::Serve(_) => Exit::Internal,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
@@ -239,6 +243,7 @@ impl Explain for WorkerError {
         let hint = match self {
             Self::Queue(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Cache(error) => return error.hint(),
             Self::Listen(error) => return Some(error.hint()),
             Self::Serve(_) => "try another address with --listen",
             Self::Lane { hint, .. } | Self::Unfit { hint, .. } => return hint.clone(),

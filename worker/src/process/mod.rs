@@ -17,7 +17,7 @@ use fulltime_common::{
     process::end_with_parent,
     wire::{Outcome, Task},
 };
-use fulltime_observe::LaneSample;
+use fulltime_observe::{CacheTally, LaneSample};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
@@ -26,7 +26,7 @@ use crate::{
     error::{TaskError, WorkerError},
     executor::{Executor, Fitness, TaskFailure},
     layout,
-    options::Options,
+    options::{Options, REDIS},
 };
 
 mod death;
@@ -42,11 +42,18 @@ use keeper::{Ear, Ended, Lane, Tray};
 use ward::Ward;
 
 /// How lane processes are started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Program {
     path: PathBuf,
     arguments: Vec<std::ffi::OsString>,
     environment: Vec<(&'static str, String)>,
+}
+
+impl std::fmt::Debug for Program {
+    /// Without the environment: there may be a password in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("path", &self.path).field("arguments", &self.arguments).finish_non_exhaustive()
+    }
 }
 
 impl Program {
@@ -72,7 +79,10 @@ impl Program {
         if options.no_reuse {
             arguments.push("--no-reuse".into());
         }
-        Self { path: path.to_owned(), arguments, environment: Vec::new() }
+        arguments.extend(["--redis-ttl".into(), options.redis_ttl.to_string().into()]);
+        // Arguments are for everybody to see, an environment is not.
+        let environment = options.redis.iter().map(|url| (REDIS, url.clone())).collect();
+        Self { path: path.to_owned(), arguments, environment }
     }
 
     /// For the process of this lane.
@@ -81,7 +91,7 @@ impl Program {
         if let Some(place) = lane.place() {
             program.arguments.extend(["--place".into(), place.to_string().into()]);
         }
-        program.environment = layout::environment(lane);
+        program.environment.extend(layout::environment(lane));
         program
     }
 
@@ -216,6 +226,10 @@ impl Executor for Crew {
 
     fn samples(&self) -> Vec<LaneSample> {
         self.tray.take()
+    }
+
+    fn lookups(&self) -> Vec<CacheTally> {
+        self.tray.take_lookups()
     }
 
     fn lanes_up(&self) -> Option<usize> {
