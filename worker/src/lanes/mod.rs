@@ -43,7 +43,7 @@ mod seen;
 mod shard;
 mod window;
 
-pub use engine::Engine;
+pub use engine::{Engine, kind as engine_kind};
 
 use cache::{Cache, blocking};
 use fetch::{Prepared, ShardInput};
