@@ -86,6 +86,9 @@ pub enum Command {
     /// Removes from a store what no job refers to any more.
     #[command(after_help = format!("{GC_HELP}\n\n{EXIT_CODES}"))]
     Gc(GcArgs),
+    /// Shows or clears what workers keep in Redis; whatever others keep there is left alone.
+    #[command(after_help = EXIT_CODES)]
+    Cache(CacheArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
     /// Writes a finished job's tables in a format that others read, a file a recording.
@@ -123,6 +126,8 @@ impl Command {
             Self::Rebuild(a) => a.json,
             Self::Delete(a) => a.json,
             Self::Gc(a) => a.json,
+            Self::Cache(CacheArgs { command: CacheCommand::Stats(a) }) => a.json,
+            Self::Cache(CacheArgs { command: CacheCommand::Clear(a) }) => a.json,
             Self::Results(a) => a.json,
             Self::Eval(a) => a.json,
             Self::Export(a) => a.json,
@@ -439,6 +444,57 @@ pub struct DeleteArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum CacheCommand {
+    /// Shows entries and bytes by kind, and how the server does
+    Stats(CacheStatsArgs),
+    /// Removes entries; they are made again when they are needed
+    Clear(CacheClearArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CacheStatsArgs {
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CacheClearArgs {
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Only entries of this kind: index, pipeline, model or detections
+    #[arg(long)]
+    pub kind: Option<fulltime_cache::Kind>,
+    /// Only says what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Args)]
+pub struct RedisArgs {
+    /// The workers' Redis, with its credentials, if any: better in the environment, which other users do not see
+    #[arg(long, env = "FULLTIME_REDIS", hide_env_values = true, value_name = "URL")]
+    pub redis: String,
+}
+
+impl std::fmt::Debug for RedisArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedisArgs")
+    }
 }
 
 #[derive(Debug, Clone, Args)]

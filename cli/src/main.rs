@@ -6,6 +6,7 @@
 
 mod args;
 mod broker;
+mod cache;
 mod doctor;
 mod document;
 mod end;
@@ -84,6 +85,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Rebuild(args) => remote::rebuild(args).await,
         Command::Delete(args) => tidy::delete(args).await,
         Command::Gc(args) => tidy::gc(args).await,
+        Command::Cache(args) => cache::run(args).await,
         Command::Results(args) => results::results(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
         Command::Export(args) => export::export(args).await,

@@ -291,7 +291,43 @@ pub mod job {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{store::Kind, *};
+
+    /// Text that somebody might try: paths, escapes of every sort, or anything at all.
+    fn hostile() -> impl Strategy<Value = String> {
+        let parts = ["..", ".", "/", "\\", "%2e", "%2F", "\0", "\n", "~", "=", "a", "%", "\u{2025}", "é"];
+        let made =
+            proptest::collection::vec(proptest::sample::select(parts.to_vec()), 0..8).prop_map(|all| all.concat());
+        prop_oneof![made, any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_from_a_user_leaves_its_prefix(season in hostile(), name in hostile(), tenant in hostile()) {
+            let id = MatchId { season, name };
+            let keys = [
+                ("jobs/j/plan/", 4, job::plan("j", &id, 0, 1)),
+                ("jobs/j/plan/", 4, job::plan("j", &id, 3, 2)),
+                ("jobs/j/revisions/", 4, job::revision("j", &id, 1)),
+                ("jobs/j/inputs/", 4, job::inputs("j", &id, 1)),
+                ("jobs/j/g1/tracks/", 7, job::table("j", 1, "tracks", &id)),
+                ("jobs/j/g1/previews/", 5, job::preview("j", 1, &id)),
+                ("jobs/j/g1/summaries/", 5, job::summary("j", 1, &id)),
+                ("usage/2026-11/", 4, state::usage("2026-11", &tenant, "j")),
+            ];
+            for (prefix, depth, key) in keys {
+                prop_assert!(key.starts_with(prefix), "{}", key);
+                let segments: Vec<_> = key.split('/').collect();
+                prop_assert_eq!(segments.len(), depth, "{}", key);
+                prop_assert!(segments.iter().all(|s| !s.is_empty() && !s.starts_with('.')), "{}", key);
+                prop_assert!(key.bytes().all(|b| b.is_ascii_graphic() && b != b'\\'), "{}", key);
+                // The store takes it as it is: what it would write lies where we say.
+                prop_assert_eq!(object_store::path::Path::parse(&key).unwrap().as_ref(), &key);
+            }
+        }
+    }
 
     #[test]
     fn an_object_of_the_store_tells_which_result_it_belongs_to() {

@@ -43,6 +43,15 @@ pub fn nats_server() -> Option<PathBuf> {
     sibling("nats-server").filter(|p| p.is_file()).or_else(|| in_tools("bin/nats-server"))
 }
 
+/// `redis-server`, for tests: `FULLTIME_REDIS_SERVER`, `PATH`, a development checkout's tools.
+#[must_use]
+pub fn redis_server() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("FULLTIME_REDIS_SERVER") {
+        return Some(path.into()).filter(|path: &PathBuf| path.is_file());
+    }
+    on_path("redis-server").or_else(|| in_tools("bin/redis-server"))
+}
+
 /// `libonnxruntime.so`: `ORT_DYLIB_PATH`, a development checkout's tools, the usual library folders.
 #[must_use]
 pub fn onnxruntime() -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use fulltime_common::{
     queue::Bus,
     wire::{Band, Reply, Request as Ask},
 };
-use fulltime_observe::http::{Request, Response, Service};
+use fulltime_observe::http::{Request, Response, Role, Service};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -28,6 +28,11 @@ impl Service for Face {
     fn answer<'a>(&'a self, request: &'a Request) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
         Box::pin(async move {
             let path: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+            let needed = needs(&request.method, &path);
+            if request.caller.role < needed {
+                let error = format!("that needs a token of the role `{needed}`");
+                return Response::json(403, &json!({ "error": error }));
+            }
             match (request.method.as_str(), path.as_slice()) {
                 ("GET", [""]) => page("text/html; charset=utf-8", include_str!("face/index.html")),
                 ("GET", ["dashboard.js"]) => page("text/javascript; charset=utf-8", include_str!("face/dashboard.js")),
@@ -38,6 +43,15 @@ impl Service for Face {
                 _ => Response::json(405, &json!({ "error": "GET or POST" })),
             }
         })
+    }
+}
+
+/// Who may ask for this at least. What is new and not thought of here is an operator's.
+fn needs(method: &str, path: &[&str]) -> Role {
+    match (method, path) {
+        ("GET", _) => Role::Viewer,
+        ("POST", ["api", "jobs", _, "cancel"]) => Role::Submitter,
+        _ => Role::Operator,
     }
 }
 
@@ -72,5 +86,85 @@ impl Face {
             Ok(Reply::Accepted | Reply::Status { .. }) => Response::json(200, &json!({ "done": what })),
             Err(error) => Response::json(503, &json!({ "error": fulltime_common::error::chain(&error) })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, time::Duration};
+
+    use fulltime_common::{Digest, queue::MemoryBus};
+    use fulltime_observe::{
+        health::Health,
+        http::{Listen, Server, Serving},
+        metrics::{Board, COORDINATOR},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    const DECISIONS: [&str; 7] = ["pause", "resume", "cancel", "retry", "high", "normal", "low"];
+
+    async fn serve(tokens: &str) -> Serving {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), tokens).unwrap();
+        let listen = Listen::At("127.0.0.1:0".parse().unwrap());
+        let server = Server::bind(listen, Some(&file.path().to_owned())).await.unwrap().unwrap();
+        let face = Face { standing: watch::channel(Standing::StandsBy(None)).1, bus: Arc::new(MemoryBus::default()) };
+        server.serve(Board::new(COORDINATOR), Health::new(Duration::from_secs(60)), Arc::new(face)).unwrap()
+    }
+
+    async fn status(address: SocketAddr, method: &str, path: &str, token: Option<&str>) -> u16 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let ask = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Fulltime: 1\r\n{token}\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// No coordinator hears the bus, so what is allowed is answered by 503 where it would have been done.
+    #[tokio::test]
+    async fn every_role_may_do_what_it_may_and_nothing_else() {
+        let token = |role: Role| format!("the-token-of-the-{role}");
+        let line = |role: Role| format!("{role} somebody {}\n", Digest::of_bytes(token(role).as_bytes()));
+        let serving = serve(&Role::ALL.map(line).concat()).await;
+        let reads = ["/", "/dashboard.js", "/dashboard.css", "/api/status"];
+        let mut cells = 0;
+        for caller in [None, Some(Role::Viewer), Some(Role::Submitter), Some(Role::Operator)] {
+            let shown = caller.map(token);
+            let read = |path| ("GET", path, Some(Role::Viewer), if path == "/api/status" { 503 } else { 200 });
+            let decisions = DECISIONS.map(|what| (format!("/api/jobs/j1/{what}"), what));
+            let decide = decisions.iter().map(|(path, what)| {
+                let needed = if *what == "cancel" { Role::Submitter } else { Role::Operator };
+                ("POST", path.as_str(), Some(needed), 503)
+            });
+            let open = ["/livez", "/metrics"].map(|path| ("GET", path, None, 200));
+            let odd = [
+                ("GET", "/api/nothing", Some(Role::Viewer), 404),
+                ("POST", "/api/jobs/j1/explode", Some(Role::Operator), 404),
+                ("POST", "/api/jobs/j1/cancel/pause", Some(Role::Operator), 404),
+                ("DELETE", "/api/jobs/j1", Some(Role::Operator), 405),
+                ("POST", "/", Some(Role::Operator), 404),
+            ];
+            for (method, path, needed, allowed) in reads.map(read).into_iter().chain(decide).chain(open).chain(odd) {
+                let wanted = match (needed, caller) {
+                    (None, _) => allowed,
+                    (Some(_), None) => 401,
+                    (Some(needed), Some(role)) if role < needed => 403,
+                    (Some(_), Some(_)) => allowed,
+                };
+                let found = status(serving.address, method, path, shown.as_deref()).await;
+                assert_eq!(found, wanted, "{caller:?} {method} {path}");
+                cells += 1;
+            }
+        }
+        assert_eq!(cells, 72);
+        let digest = Digest::of_bytes(token(Role::Operator).as_bytes()).to_string();
+        assert_eq!(status(serving.address, "GET", "/", Some(&digest)).await, 401, "the file's own words open nothing");
     }
 }

@@ -259,7 +259,7 @@ def nobody_reaches_what_is_not_meant_for_it():
     open_ways = {
         **{(one, "nats", 4222): True for one in ("coordinator", "worker", "cli")},
         ("nats", "nats", 6222): True,
-        ("coordinator", "redis", 6379): True, ("worker", "redis", 6379): True,
+        ("worker", "redis", 6379): True,
         ("cli", "coordinator", 9870): True, ("monitoring", "coordinator", 9870): True, ("monitoring", "worker", 9871): True,
     }
     ports, cells = (4222, 6222, 8222, 6379, 9870, 9871, 22), 0

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fulltime_cache::CacheError;
 use fulltime_common::{
     Digest, Disposition, Exit,
     error::{Explain, Failure},
@@ -179,6 +180,8 @@ pub enum WorkerError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Listen(#[from] HttpError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("serve metrics")]
     Serve(#[source] std::io::Error),
     #[error("ONNX Runtime (libonnxruntime.so) was not found")]
@@ -231,6 +234,7 @@ impl Explain for WorkerError {
             Self::NoRuntime | Self::NotReady { .. } | Self::NoLanes { .. } | Self::NoLaneLeft { .. } => Exit::Runtime,
             Self::Engine(error) => error.exit(),
             Self::Decode(error) => error.exit(),
+            Self::Cache(error) => error.exit(),
             Self::Script(_) | Self::Onnx(_) | Self::Torch(_) | Self::Unrepeatable | Self::Listen(_) => Exit::Usage,
             Self::Serve(_) => Exit::Internal,
             Self::Program(_) | Self::Spawn { .. } => Exit::Runtime,
@@ -243,6 +247,7 @@ impl Explain for WorkerError {
             Self::Queue(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
             Self::Decode(error) => return error.hint(),
+            Self::Cache(error) => return error.hint(),
             Self::Listen(error) => return Some(error.hint()),
             Self::Serve(_) => "try another address with --listen",
             Self::Lane { hint, .. } | Self::Unfit { hint, .. } => return hint.clone(),

@@ -8,7 +8,7 @@ use fulltime_common::{
     error::Failure,
     wire::{EventKind, Evidence, LanePlace, Outcome, Task},
 };
-use fulltime_observe::LaneSample;
+use fulltime_observe::{CacheTally, LaneSample};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use wincode::{SchemaRead, SchemaWrite};
@@ -34,6 +34,11 @@ pub trait Executor: fmt::Debug + Send + Sync {
 
     /// What its lanes did since the last time; nothing where nobody looks.
     fn samples(&self) -> Vec<LaneSample> {
+        Vec::new()
+    }
+
+    /// Lookups of its caches since the last time.
+    fn lookups(&self) -> Vec<CacheTally> {
         Vec::new()
     }
 

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use fulltime_cache::RedisOptions;
 use fulltime_common::{
     queue::LEASE,
     telemetry::{LOG_FORMAT, LogFormat},
@@ -32,6 +33,13 @@ pub struct Options {
     /// cache folder.
     #[arg(long, env = "FULLTIME_CACHE", value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// A Redis that workers share container indexes, pipelines, models and detections of repeated pictures through:
+    /// `redis://HOST:PORT`, or `rediss://USER:PASSWORD@HOST:PORT` with TLS. Whoever may write to it is trusted with results.
+    #[arg(long, env = REDIS, hide_env_values = true, value_name = "URL")]
+    pub redis: Option<String>,
+    /// How long Redis keeps an entry.
+    #[arg(long, env = "FULLTIME_REDIS_TTL", value_name = "TIME", default_value = "7days")]
+    pub redis_ttl: humantime::Duration,
     /// What runs the models.
     #[arg(long, env = "FULLTIME_ENGINE", value_enum, default_value_t)]
     pub engine: EngineChoice,
@@ -108,6 +116,9 @@ pub enum DecodeChoice {
     Gpu,
 }
 
+/// Names Redis in the environment, where other users of a machine do not see it.
+pub(crate) const REDIS: &str = "FULLTIME_REDIS";
+
 /// Of metrics and probes, if not said otherwise and not taken.
 const PORT: u16 = 9871;
 
@@ -162,6 +173,12 @@ impl Options {
             let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
             base.unwrap_or_else(std::env::temp_dir).join("fulltime")
         })
+    }
+
+    /// The way to Redis, if there is one. An empty variable is none.
+    pub(crate) fn redis(&self) -> Option<RedisOptions> {
+        let url = self.redis.clone().filter(|url| !url.is_empty())?;
+        Some(RedisOptions { url, ttl: self.redis_ttl.into() })
     }
 
     /// Where to listen.

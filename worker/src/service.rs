@@ -134,7 +134,7 @@ impl Worker {
     pub fn on(bus: Arc<dyn Bus>, options: &Options) -> Result<Self, WorkerError> {
         let engine = Engine::find(options)?;
         let class = engine.class.clone();
-        let lanes = LocalLanes::new(engine, options, options.lane_count());
+        let lanes = LocalLanes::new(engine, options, options.lane_count())?;
         Ok(Self::with(bus, Arc::new(lanes), class, options.lane_count(), options))
     }
 

@@ -34,6 +34,8 @@ impl Vitals {
     /// The time since the last beat, noted wherever it is wanted. `None` from workers whose executor does not look.
     pub fn beat(&mut self, shared: &Shared) -> Option<Sample> {
         let now = Instant::now();
+        // First, since their sums are part of the samples.
+        metrics::show_lookups(&shared.board, &shared.executor.lookups());
         let lanes = shared.executor.samples();
         if lanes.is_empty() && shared.executor.lanes_up().is_none() {
             return None;

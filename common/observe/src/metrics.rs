@@ -21,7 +21,7 @@ mod names;
 mod worker;
 
 pub use names::*;
-pub use worker::show_sample;
+pub use worker::{show_lookups, show_sample};
 
 /// First and last octave of microseconds with a bucket of its own: 16 us to 134 s.
 const OCTAVES: (u16, u16) = (4, 27);

@@ -85,6 +85,18 @@ pub struct StageSample {
     pub latency: Histogram,
 }
 
+/// Lookups of a cache in a second, by what they were for and who had the answer, or by what went wrong. They stay within a
+/// worker: the heartbeat has their sums.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite)]
+pub struct CacheTally {
+    /// What is cached: `index`, `model`, ...
+    pub kind: String,
+    /// The level, or the fault.
+    pub what: String,
+    pub fault: bool,
+    pub count: u64,
+}
+
 /// One lane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, SchemaRead, SchemaWrite)]
 pub struct LaneSample {

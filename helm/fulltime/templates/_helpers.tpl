@@ -171,7 +171,7 @@ priorityClassName: {{ . }}
 - name: FULLTIME_LOG
   value: {{ . | quote }}
 {{- end }}
-{{- if .root.Values.redis.enabled }}
+{{- if and .root.Values.redis.enabled (eq .role "worker") }}
 - name: FULLTIME_REDIS
   value: redis://{{ include "fulltime.fullname" .root }}-redis:6379
 {{- end }}

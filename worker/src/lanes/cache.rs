@@ -1,5 +1,5 @@
 //! What lanes share so that a shard does not fetch it again: opened stores, pipelines and container indexes in memory,
-//! models on disk.
+//! models on disk, and the last three in a Redis, too, if there is one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -7,22 +7,31 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
+use fulltime_cache::{CacheError, Key, Kind, Level, RedisOptions, Shelf};
 use fulltime_common::{Digest, index::RecordingIndex, keys, pipeline::Pipeline, store::Store, wire::Task};
-use fulltime_observe::{Counts, Meter};
+use fulltime_observe::{CacheTally, Counts, Meter};
 use tracing::{info, warn};
 
+use super::seen::Seen;
 use crate::error::TaskError;
 
-/// Stores, pipelines and indexes kept. An index of a 90-minute recording takes about 3 MB.
+/// Opened stores kept.
 const KEPT: usize = 16;
+/// Bytes of pipelines and of indexes kept, as they lie in the store. An index of a 90-minute recording takes about 3 MB.
+const PIPELINES: u64 = 4 << 20;
+const INDEXES: u64 = 64 << 20;
+/// Of what is kept in Redis: the store's own objects.
+const VERSION: u32 = 1;
 
 /// Shared by all lanes of a worker; the folder by all workers of a machine.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
     stores: Recent<String, Store>,
-    pipelines: Recent<Digest, Arc<Pipeline>>,
-    indexes: Recent<Digest, Arc<RecordingIndex>>,
+    shared: fulltime_cache::Cache,
+    pipelines: Shelf<Weighed<Pipeline>>,
+    indexes: Shelf<Weighed<RecordingIndex>>,
     /// Models whose files were checked by this process. Locked over a download, so that lanes wait for one.
     models: tokio::sync::Mutex<BTreeSet<Digest>>,
     /// Told of every call of a store, and of what was here already.
@@ -30,22 +39,39 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub fn new(folder: PathBuf, meter: Arc<Meter>) -> Self {
-        Self {
+    /// # Errors
+    /// A URL of Redis that does not read.
+    pub fn new(folder: PathBuf, redis: Option<&RedisOptions>, meter: Arc<Meter>) -> Result<Self, CacheError> {
+        let shared = fulltime_cache::Cache::new(redis)?;
+        Ok(Self {
             folder,
             stores: Recent::default(),
-            pipelines: Recent::default(),
-            indexes: Recent::default(),
+            pipelines: Shelf::new(&shared, Kind::Pipeline, VERSION, PIPELINES, |kept| kept.bytes),
+            indexes: Shelf::new(&shared, Kind::Index, VERSION, INDEXES, |kept| kept.bytes),
+            shared,
             models: tokio::sync::Mutex::default(),
             meter,
-        }
+        })
     }
 
-    /// Notes whether something was here; passes it on.
-    fn noted<T>(&self, found: Option<T>) -> Option<T> {
-        let (hit, miss) = (u64::from(found.is_some()), u64::from(found.is_none()));
-        self.meter.count(Counts { cache_hits: hit, cache_misses: miss, ..Counts::default() });
-        found
+    /// Lookups since the last time. Their sums go to the meter: pictures left out, which are many and no objects.
+    pub fn lookups(&self) -> Vec<CacheTally> {
+        let lookups = self.shared.figures().take();
+        for CacheTally { what, count, .. } in lookups.iter().filter(|t| !t.fault && t.kind != Kind::Detections.name()) {
+            let missed = what == Level::Source.name();
+            let (cache_hits, cache_misses) = if missed { (0, *count) } else { (*count, 0) };
+            self.meter.count(Counts { cache_hits, cache_misses, ..Counts::default() });
+        }
+        lookups
+    }
+
+    /// What is known of pictures, where others profit from it. Must be called within a tokio runtime.
+    pub fn seen(&self) -> Option<Seen> {
+        self.shared.is_shared().then(|| Seen::new(&self.shared))
+    }
+
+    fn model_from(&self, level: Level) {
+        self.shared.figures().answered(Kind::Model, level);
     }
 
     /// The archive of a task, for reading.
@@ -82,30 +108,31 @@ impl Cache {
 
     /// A pipeline object, checked against its name.
     pub async fn pipeline(&self, store: &Store, digest: Digest) -> Result<Arc<Pipeline>, TaskError> {
-        if let Some(pipeline) = self.noted(self.pipelines.get(&digest)) {
-            return Ok(pipeline);
-        }
         let key = keys::store::pipeline(&digest);
-        let pipeline: Pipeline = store.get_json(&key).await?.ok_or_else(|| missing("pipeline", store, &key))?;
-        if pipeline.digest() != digest {
-            return Err(TaskError::OtherContent { what: "pipeline", url: store.url_of(&key) });
-        }
-        let pipeline = Arc::new(pipeline);
-        self.pipelines.insert(digest, Arc::clone(&pipeline));
-        Ok(pipeline)
+        let decode = |content: &Bytes| {
+            let pipeline = serde_json::from_slice::<Pipeline>(content).ok();
+            let pipeline = pipeline.filter(|pipeline| pipeline.digest() == digest);
+            let other = || TaskError::OtherContent { what: "pipeline", url: store.url_of(&key) };
+            Ok(Weighed { value: Arc::new(pipeline.ok_or_else(other)?), bytes: content.len() })
+        };
+        let kept = self.pipelines.get(digest, decode, self.load("pipeline", store, &key)).await?;
+        Ok(Arc::clone(&kept.value))
     }
 
     /// A container index.
     pub async fn index(&self, store: &Store, digest: Digest) -> Result<Arc<RecordingIndex>, TaskError> {
-        if let Some(index) = self.noted(self.indexes.get(&digest)) {
-            return Ok(index);
-        }
         let key = keys::store::index(&digest);
-        let bytes = store.get(&key).await?.ok_or_else(|| missing("container index", store, &key))?;
-        let decoded = RecordingIndex::from_bytes(&bytes);
-        let index = Arc::new(decoded.map_err(|source| TaskError::Index { url: store.url_of(&key), source })?);
-        self.indexes.insert(digest, Arc::clone(&index));
-        Ok(index)
+        let decode = |content: &Bytes| {
+            let index = RecordingIndex::from_bytes(content);
+            let index = index.map_err(|source| TaskError::Index { url: store.url_of(&key), source })?;
+            Ok(Weighed { value: Arc::new(index), bytes: content.len() })
+        };
+        let kept = self.indexes.get(digest, decode, self.load("container index", store, &key)).await?;
+        Ok(Arc::clone(&kept.value))
+    }
+
+    async fn load(&self, what: &'static str, store: &Store, key: &str) -> Result<Bytes, TaskError> {
+        store.get(key).await?.ok_or_else(|| missing(what, store, key))
     }
 
     /// A model's file on this machine, its content checked once by this process.
@@ -114,7 +141,7 @@ impl Cache {
         let folder = self.folder.join("models");
         let path = folder.join(sha256.to_string());
         if checked.contains(&sha256) {
-            self.noted(Some(()));
+            self.model_from(Level::Memory);
             return Ok(path);
         }
         let cache = |source| TaskError::Cache { path: path.clone(), source };
@@ -122,7 +149,7 @@ impl Cache {
             Ok(file) => {
                 let (found, _) = blocking(move || Digest::of_reader(file)).await?.map_err(cache)?;
                 if found == sha256 {
-                    self.noted(Some(()));
+                    self.model_from(Level::Disk);
                     checked.insert(sha256);
                     return Ok(path);
                 }
@@ -131,13 +158,22 @@ impl Cache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(cache(error)),
         }
-        self.noted(None::<()>);
-        let key = keys::store::model(&sha256);
-        let bytes = store.get(&key).await?.ok_or_else(|| missing("model", store, &key))?;
-        let (found, size) = (Digest::of_bytes(&bytes), bytes.len());
-        if found != sha256 {
-            return Err(TaskError::ModelDigest { url: store.url_of(&key), found });
-        }
+        let (key, entry) = (keys::store::model(&sha256), Key { kind: Kind::Model, version: VERSION, digest: sha256 });
+        let shared = self.shared.fetch(&entry).await.filter(|bytes| Digest::of_bytes(bytes) == sha256);
+        let bytes = match shared {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.load("model", store, &key).await?;
+                let found = Digest::of_bytes(&bytes);
+                if found != sha256 {
+                    return Err(TaskError::ModelDigest { url: store.url_of(&key), found });
+                }
+                self.model_from(Level::Source);
+                self.shared.share(entry, bytes.clone());
+                bytes
+            }
+        };
+        let size = bytes.len();
         // Other workers of this machine may do the same now: each renames a file of its own.
         let (partial, file) = (folder.join(format!("{sha256}.{}", std::process::id())), path.clone());
         let write = move || {
@@ -150,6 +186,13 @@ impl Cache {
         checked.insert(sha256);
         Ok(path)
     }
+}
+
+/// With the bytes that it takes in the store.
+#[derive(Debug)]
+struct Weighed<T> {
+    value: Arc<T>,
+    bytes: usize,
 }
 
 fn missing(what: &'static str, store: &Store, key: &str) -> TaskError {
@@ -209,9 +252,10 @@ mod tests {
         let (store, sha256) = (store(dir.path()), Digest::of_bytes(b"weights"));
         let key = keys::store::model(&sha256);
         store.put(&key, "weights").await.unwrap();
-        let path = Cache::new(dir.path().join("cache"), Arc::default()).model(&store, sha256).await.unwrap();
+        let path =
+            Cache::new(dir.path().join("cache"), None, Arc::default()).unwrap().model(&store, sha256).await.unwrap();
         std::fs::remove_file(store.folder().unwrap().join(&key)).unwrap();
-        let next = Cache::new(dir.path().join("cache"), Arc::default());
+        let next = Cache::new(dir.path().join("cache"), None, Arc::default()).unwrap();
         assert_eq!(next.model(&store, sha256).await.unwrap(), path);
         assert_eq!(std::fs::read(path).unwrap(), b"weights");
     }
@@ -221,7 +265,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, sha256) = (store(dir.path()), Digest::of_bytes(b"weights"));
         store.put(&keys::store::model(&sha256), "tampered").await.unwrap();
-        let error = Cache::new(dir.path().join("cache"), Arc::default()).model(&store, sha256).await.unwrap_err();
+        let error = Cache::new(dir.path().join("cache"), None, Arc::default())
+            .unwrap()
+            .model(&store, sha256)
+            .await
+            .unwrap_err();
         assert!(matches!(error, TaskError::ModelDigest { .. }));
         assert_eq!((error.exit(), error.disposition()), (Exit::Model, Disposition::JobUnfit));
         assert!(!dir.path().join("cache/models").exists());
@@ -235,7 +283,8 @@ mod tests {
         let file = dir.path().join("cache/models").join(sha256.to_string());
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "weig").unwrap();
-        let path = Cache::new(dir.path().join("cache"), Arc::default()).model(&store, sha256).await.unwrap();
+        let path =
+            Cache::new(dir.path().join("cache"), None, Arc::default()).unwrap().model(&store, sha256).await.unwrap();
         assert_eq!(std::fs::read(path).unwrap(), b"weights");
     }
 

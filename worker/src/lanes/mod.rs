@@ -20,13 +20,13 @@ use fulltime_common::{
     store::Store,
     wire::{Outcome, Task, TaskKind},
 };
-use fulltime_observe::{Counts, Doing, LaneSample, Meter, Worked};
+use fulltime_observe::{CacheTally, Counts, Doing, LaneSample, Meter, Worked};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     attempt::{Attempt, Phase, Unwatched},
-    error::TaskError,
+    error::{TaskError, WorkerError},
     executor::{Executor, TaskFailure},
     options::Options,
 };
@@ -39,6 +39,7 @@ mod fetch;
 mod loading;
 mod meters;
 mod picture;
+mod seen;
 mod shard;
 mod window;
 
@@ -87,20 +88,27 @@ impl Executor for LocalLanes {
     fn samples(&self) -> Vec<LaneSample> {
         self.meters.samples()
     }
+
+    fn lookups(&self) -> Vec<CacheTally> {
+        self.cache.lookups()
+    }
 }
 
 impl LocalLanes {
-    pub fn new(engine: Engine, options: &Options, lanes: usize) -> Self {
+    /// # Errors
+    /// A URL of Redis that does not read.
+    pub fn new(engine: Engine, options: &Options, lanes: usize) -> Result<Self, WorkerError> {
         let meters = Meters::new(lanes);
-        Self {
+        // In a lane process there is one; of several, the first speaks for what they share.
+        let cache = Cache::new(options.cache_folder(), options.redis().as_ref(), meters.shared())?;
+        Ok(Self {
             engine,
-            // In a lane process there is one; of several, the first speaks for what they share.
-            cache: Cache::new(options.cache_folder(), meters.shared()),
+            cache,
             worker: options.worker_name(),
             turns: Semaphore::new(lanes),
             machines: Mutex::default(),
             meters,
-        }
+        })
     }
 
     /// `started` is set when the task gets its lane.
@@ -214,7 +222,7 @@ impl LocalLanes {
     /// One that has run before, or a new one.
     fn machine(&self) -> Machine {
         let kept = self.machines.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| Machine::new(self.engine.clone()))
+        kept.unwrap_or_else(|| Machine::new(self.engine.clone(), self.cache.seen()))
     }
 
     fn keep(&self, machine: Machine) {

@@ -24,6 +24,7 @@ use super::{
     commit::Computed,
     fetch::{Models, ShardInput},
     loading,
+    seen::Seen,
 };
 use crate::{attempt::Attempt, error::TaskError};
 
@@ -61,6 +62,8 @@ pub struct Machine {
     decoder: Option<(Digest, IntervalDecoder)>,
     /// When the last canary was asked, and what the first said, by the digest of the map pipeline.
     canary: (Instant, Option<(Digest, Vec<u32>)>),
+    /// What is known of pictures, where that is shared.
+    seen: Option<Seen>,
 }
 
 /// The models of a map pipeline.
@@ -72,8 +75,8 @@ pub struct Loaded {
 }
 
 impl Machine {
-    pub fn new(engine: Engine) -> Self {
-        Self { engine, loaded: None, decoder: None, canary: (Instant::now(), None) }
+    pub fn new(engine: Engine, seen: Option<Seen>) -> Self {
+        Self { engine, loaded: None, decoder: None, canary: (Instant::now(), None), seen }
     }
 
     /// Computes a shard. Blocks. The attempt is told of every batch, and looked at whether to go on.
@@ -91,7 +94,8 @@ impl Machine {
         attempt.beat();
 
         let Some((_, Loaded { detector, describer })) = &mut self.loaded else { return Err(TaskError::PreEmpted) };
-        let prepare = Prepare::new(detector, &pipeline, &index, self.engine.reuse);
+        let seen = self.seen.as_ref().map(|seen| seen.by(&pipeline, &self.engine.class));
+        let prepare = Prepare::new(detector, &pipeline, &index, self.engine.reuse, seen.clone());
         let (decoded_in, decoded_out) = sync_channel(DECODED);
         let (prepared_in, prepared_out) = sync_channel(PREPARED);
         let (spent_in, spent_out) = channel();
@@ -100,7 +104,7 @@ impl Machine {
             let decoding = scope.spawn(|| decode(&mut decoder, &index, &shard, &mut window, decoded_in, meter));
             let preparing = scope.spawn(|| prepare.run(decoded_out, prepared_in, spent_out, meter));
             let describing = scope.spawn(|| describe(describer.as_mut(), found_out, attempt, meter));
-            let inferred = infer(detector, prepared_out, &spent_in, found_in, attempt, meter);
+            let inferred = infer(detector, prepared_out, &spent_in, found_in, seen.as_ref(), attempt, meter);
             meter.does(Doing::Describe);
             (decoding.join(), preparing.join(), inferred, describing.join())
         });

@@ -7,7 +7,7 @@ use fulltime_common::{
     Digest,
     wire::{self, Outcome, Task},
 };
-use fulltime_observe::LaneSample;
+use fulltime_observe::{CacheTally, LaneSample};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use wincode::{SchemaRead, SchemaReadOwned, SchemaWrite, config::DefaultConfig};
 
@@ -67,6 +67,8 @@ pub enum Report {
     },
     /// What the lane did in the last second. Not a sign of progress.
     Samples(Vec<LaneSample>),
+    /// Where its caches had their answers from in the last second.
+    Lookups(Vec<CacheTally>),
 }
 
 /// A message as a frame.

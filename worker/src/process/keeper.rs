@@ -19,7 +19,7 @@ use fulltime_common::{
     plan::EngineClass,
     wire::{Outcome, Task, Witness},
 };
-use fulltime_observe::LaneSample;
+use fulltime_observe::{CacheTally, LaneSample};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{UnixStream, unix::OwnedWriteHalf},
@@ -120,7 +120,7 @@ struct Assignment {
 
 /// Where the samples of all lanes wait for the next heartbeat.
 #[derive(Debug, Default)]
-pub struct Tray(Mutex<BTreeMap<u32, LaneSample>>);
+pub struct Tray(Mutex<BTreeMap<u32, LaneSample>>, Mutex<Vec<CacheTally>>);
 
 impl Tray {
     fn put(&self, lane: u32, samples: Vec<LaneSample>) {
@@ -128,6 +128,14 @@ impl Tray {
         for sample in samples {
             tray.entry(lane).or_default().merge(LaneSample { lane, ..sample });
         }
+    }
+
+    fn put_lookups(&self, lookups: Vec<CacheTally>) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).extend(lookups);
+    }
+
+    pub fn take_lookups(&self) -> Vec<CacheTally> {
+        std::mem::take(&mut *self.1.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn take(&self) -> Vec<LaneSample> {
@@ -406,6 +414,7 @@ impl Keeper {
                 }
             }
             Report::Samples(samples) => self.tray.put(self.number, samples),
+            Report::Lookups(lookups) => self.tray.put_lookups(lookups),
             Report::Committed { id, outcome } => self.done(id, Ok(outcome)),
             Report::Failed { id, failure } => self.done(id, Err(failure)),
         }

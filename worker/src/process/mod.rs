@@ -17,7 +17,7 @@ use fulltime_common::{
     process::end_with_parent,
     wire::{Outcome, Task},
 };
-use fulltime_observe::LaneSample;
+use fulltime_observe::{CacheTally, LaneSample};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
 
@@ -26,7 +26,7 @@ use crate::{
     error::{TaskError, WorkerError},
     executor::{Executor, Fitness, TaskFailure},
     layout,
-    options::{DecodeChoice, Options},
+    options::{DecodeChoice, Options, REDIS},
 };
 
 mod death;
@@ -45,11 +45,18 @@ use ward::Ward;
 const OURS_ALONE: [&str; 2] = ["FULLTIME_NATS", "FULLTIME_API_TOKEN_FILE"];
 
 /// How lane processes are started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Program {
     path: PathBuf,
     arguments: Vec<std::ffi::OsString>,
     environment: Vec<(&'static str, String)>,
+}
+
+impl std::fmt::Debug for Program {
+    /// Without the environment: there may be a password in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("path", &self.path).field("arguments", &self.arguments).finish_non_exhaustive()
+    }
 }
 
 impl Program {
@@ -78,7 +85,10 @@ impl Program {
         if options.decode == DecodeChoice::Gpu {
             arguments.extend(["--decode".into(), "gpu".into()]);
         }
-        Self { path: path.to_owned(), arguments, environment: Vec::new() }
+        arguments.extend(["--redis-ttl".into(), options.redis_ttl.to_string().into()]);
+        // Arguments are for everybody to see, an environment is not.
+        let environment = options.redis.iter().map(|url| (REDIS, url.clone())).collect();
+        Self { path: path.to_owned(), arguments, environment }
     }
 
     /// For the process of this lane.
@@ -87,7 +97,7 @@ impl Program {
         if let Some(place) = lane.place() {
             program.arguments.extend(["--place".into(), place.to_string().into()]);
         }
-        program.environment = layout::environment(lane);
+        program.environment.extend(layout::environment(lane));
         program
     }
 
@@ -226,6 +236,10 @@ impl Executor for Crew {
 
     fn samples(&self) -> Vec<LaneSample> {
         self.tray.take()
+    }
+
+    fn lookups(&self) -> Vec<CacheTally> {
+        self.tray.take_lookups()
     }
 
     fn lanes_up(&self) -> Option<usize> {

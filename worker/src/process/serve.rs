@@ -52,14 +52,22 @@ async fn lane(options: &Options, pinned: Option<Pinned>) -> io::Result<()> {
     });
     reporter.say(&Report::Ready { class: engine.class.0.clone(), place })?;
 
-    let lanes = Arc::new(LocalLanes::new(engine, options, 1));
+    let lanes = match LocalLanes::new(engine, options, 1) {
+        Ok(lanes) => Arc::new(lanes),
+        Err(error) => return reporter.hopeless(&error),
+    };
     let (watched, seen) = (Arc::clone(&reporter), Arc::clone(&lanes));
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(SAMPLE);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // First, since their sums are part of the samples.
+            let lookups = seen.lookups();
             watched.or_end(&Report::Samples(seen.samples()));
+            if !lookups.is_empty() {
+                watched.or_end(&Report::Lookups(lookups));
+            }
         }
     });
     let (sender, mut orders) = mpsc::unbounded_channel();

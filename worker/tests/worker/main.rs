@@ -3,6 +3,7 @@
 // Clippy knows `#[test]` functions as tests, not their helpers.
 #![allow(clippy::unwrap_used)]
 
+mod caches;
 mod canary;
 mod failures;
 mod ground;

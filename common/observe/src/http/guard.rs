@@ -3,10 +3,7 @@
 
 use std::{io, net::IpAddr, path::PathBuf};
 
-use super::{Request, Response};
-
-/// Shorter tokens can be guessed.
-const SHORTEST: usize = 16;
+use super::{BadTokens, Caller, Request, Response, Tokens};
 
 /// Why there is no guard.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +16,12 @@ pub enum GuardError {
         #[source]
         source: io::Error,
     },
-    #[error("the token in `{path}` is not {SHORTEST} or more visible ASCII characters on one line")]
-    BadToken { path: PathBuf },
+    #[error("`{path}` is no file of tokens")]
+    BadTokens {
+        path: PathBuf,
+        #[source]
+        source: BadTokens,
+    },
 }
 
 impl GuardError {
@@ -28,17 +29,20 @@ impl GuardError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Open(_) => "name a file with a token by --api-token-file, or listen at 127.0.0.1",
-            Self::Unreadable { .. } | Self::BadToken { .. } => "put a token into it: `openssl rand -hex 32`",
+            Self::Unreadable { .. } | Self::BadTokens { .. } => {
+                "put a token into it (`openssl rand -hex 32`), or for each a line with role (viewer, submitter, operator), name \
+                 and the token's sha256"
+            }
         }
     }
 }
 
 /// See the module.
-pub struct Guard(Option<String>);
+pub struct Guard(Option<Tokens>);
 
 impl std::fmt::Debug for Guard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").field("token", &self.0.is_some()).finish()
+        f.debug_struct("Guard").field("tokens", &self.0).finish()
     }
 }
 
@@ -51,28 +55,27 @@ impl Guard {
         };
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|source| GuardError::Unreadable { path: path.clone(), source })?;
-        let token = text.trim();
-        if token.len() < SHORTEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(GuardError::BadToken { path: path.clone() });
-        }
-        Ok(Self(Some(token.to_owned())))
+        let tokens = text.parse().map_err(|source| GuardError::BadTokens { path: path.clone(), source })?;
+        Ok(Self(Some(tokens)))
     }
 
-    /// What to answer to who may not ask.
-    pub(super) fn refuses(&self, request: &Request) -> Option<Response> {
+    /// Who asks; or what to answer to who may not ask at all.
+    pub(super) fn admits(&self, request: &Request) -> Result<Caller, Response> {
         // A form of another site can send a POST, but not this header.
         if request.method != "GET" && request.header("x-fulltime").is_none() {
-            return Some(Response::text(403, "only with the header X-Fulltime\n"));
+            return Err(Response::text(403, "only with the header X-Fulltime\n"));
         }
-        match &self.0 {
-            None if ours(request.header("host").unwrap_or_default()) => None,
-            None => Some(Response::text(403, "ask at 127.0.0.1 or localhost\n")),
-            Some(token) if shown(request).is_some_and(|shown| equal(shown.as_bytes(), token.as_bytes())) => None,
-            Some(_) => {
-                let refusal = Response::text(401, "a token is needed: as Bearer, or as the password of any user\n");
-                Some(refusal.with("WWW-Authenticate", "Basic realm=\"fulltime\", charset=\"UTF-8\""))
-            }
-        }
+        let Some(tokens) = &self.0 else {
+            return match ours(request.header("host").unwrap_or_default()) {
+                true => Ok(Caller::local()),
+                false => Err(Response::text(403, "ask at 127.0.0.1 or localhost\n")),
+            };
+        };
+        let shown = shown(request);
+        shown.and_then(|token| tokens.whose(&token).cloned()).ok_or_else(|| {
+            let refusal = Response::text(401, "a token is needed: as Bearer, or as the password of any user\n");
+            refusal.with("WWW-Authenticate", "Basic realm=\"fulltime\", charset=\"UTF-8\"")
+        })
     }
 }
 
@@ -97,11 +100,6 @@ fn shown(request: &Request) -> Option<String> {
     } else {
         None
     }
-}
-
-/// Takes the same time wherever they differ.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// Reads base64 (RFC 4648).
@@ -146,15 +144,15 @@ mod tests {
     fn an_open_address_demands_a_token() {
         assert!(matches!(Guard::new("0.0.0.0".parse().unwrap(), None), Err(GuardError::Open(_))));
         assert!(Guard::new("::1".parse().unwrap(), None).is_ok());
-        assert!(matches!(guard("short"), Err(GuardError::BadToken { .. })));
-        assert!(matches!(guard("two words in one token"), Err(GuardError::BadToken { .. })));
+        assert!(matches!(guard("short"), Err(GuardError::BadTokens { .. })));
+        assert!(matches!(guard("two words in one token"), Err(GuardError::BadTokens { .. })));
     }
 
     #[test]
     fn the_token_is_taken_as_bearer_and_as_a_password() {
         let guard = guard("0123456789abcdef\n").unwrap();
         let status =
-            |header: &str| guard.refuses(&request(&format!("GET / HTTP/1.1\r\n{header}\r\n"))).map(|r| r.status);
+            |header: &str| guard.admits(&request(&format!("GET / HTTP/1.1\r\n{header}\r\n"))).err().map(|r| r.status);
         assert_eq!(status(""), Some(401));
         assert_eq!(status("Authorization: Bearer 0123456789abcdef\r\n"), None);
         assert_eq!(status("authorization: bearer 0123456789abcdeg\r\n"), Some(401));
@@ -165,8 +163,9 @@ mod tests {
     #[test]
     fn without_a_token_only_this_machines_own_names_are_answered() {
         let guard = Guard(None);
-        let status =
-            |host: &str| guard.refuses(&request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))).map(|r| r.status);
+        let status = |host: &str| {
+            guard.admits(&request(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))).err().map(|r| r.status)
+        };
         for host in ["127.0.0.1:9870", "localhost", "localhost:1", "[::1]:9870"] {
             assert_eq!(status(host), None, "{host}");
         }
@@ -174,6 +173,6 @@ mod tests {
             assert_eq!(status(host), Some(403), "{host}");
         }
         let post = request("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        assert_eq!(guard.refuses(&post).map(|r| r.status), Some(403), "a form of another site");
+        assert_eq!(guard.admits(&post).err().map(|r| r.status), Some(403), "a form of another site");
     }
 }

@@ -1,5 +1,7 @@
 //! A request as it comes and a response as it goes.
 
+use super::Caller;
+
 /// A whole request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
@@ -8,6 +10,8 @@ pub struct Request {
     pub path: String,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Who asks, as the guard has found out.
+    pub caller: Caller,
 }
 
 /// See [`Response::text`] and [`Response::json`].
@@ -38,6 +42,7 @@ impl Request {
             path: target.split('?').next().unwrap_or(target).to_owned(),
             headers: headers.collect(),
             body: Vec::new(),
+            caller: Caller::default(),
         };
         if request.header("transfer-encoding").is_some() {
             return Err(Response::text(411, "send a length\n"));

@@ -56,6 +56,8 @@ metrics! {
     STORE_SECONDS = "fulltime_store_call_seconds", Histogram, "seconds", [], "Time of one call of archive or store.";
     STORE_ERRORS = "fulltime_store_errors", Counter, "calls", [], "Calls of archive or store that failed.";
     CACHE = "fulltime_cache_lookups", Counter, "lookups", ["result"], "Pipelines, container indexes and models that were here already (`hit`) or had to be fetched (`miss`).";
+    CACHE_ANSWERS = "fulltime_cache_answers", Counter, "lookups", ["kind", "level"], "Lookups of the caches by kind of entry and by who had the answer: `memory`, `disk`, `redis`, or `source` where it had to be read from the store or computed. Their sum over `level` is all lookups; a level's share of it is its hit rate.";
+    CACHE_FAULTS = "fulltime_cache_faults", Counter, "lookups", ["kind", "fault"], "What went wrong with the caches, none of which stops anything: `unsound` (a damaged entry, dropped and made again), `failed` (Redis gave no answer in time), `skipped` (it was not asked, since it had failed before), `unkept` (an entry was not put: too large, or too many on their way).";
     ATTEMPTS = "fulltime_attempts", Counter, "attempts", ["disposition"], "Attempts that ended, by disposition; `committed` for those with a result.";
     LEASES = "fulltime_lease_renewals", Counter, "leases", ["result"], "Leases that were renewed (`ok`), or could not be (`error`).";
     MEMORY = "fulltime_worker_memory_bytes", Gauge, "bytes", [], "Memory that worker and lanes hold.";

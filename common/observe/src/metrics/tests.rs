@@ -1,5 +1,5 @@
 use super::*;
-use crate::sample::{Doing, GpuReading, LaneSample, Sample, StageSample};
+use crate::sample::{CacheTally, Doing, GpuReading, LaneSample, Sample, StageSample};
 
 /// A sample in which nothing is missing.
 fn everything() -> Sample {
@@ -58,8 +58,12 @@ fn a_sample_fills_what_the_service_itself_does_not() {
     let board = Board::new(WORKER);
     show_sample(&board, &everything());
     show_sample(&board, &everything());
+    let tally = |what: &str, fault, count| CacheTally { kind: "index".into(), what: what.into(), fault, count };
+    show_lookups(&board, &[tally("memory", false, 5), tally("unsound", true, 1), tally("memory", false, 2)]);
     let scrape = board.scrape();
     for line in [
+        "fulltime_cache_answers_total{kind=\"index\",level=\"memory\"} 7.0",
+        "fulltime_cache_faults_total{kind=\"index\",fault=\"unsound\"} 1.0",
         "fulltime_frames_total 40.0",
         "fulltime_lane_seconds_total{lane=\"0\",doing=\"infer\"} 1.0",
         "fulltime_stage_seconds_count{stage=\"infer\"} 2",

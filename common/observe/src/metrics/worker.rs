@@ -1,7 +1,7 @@
 //! A worker's sample on its board.
 
 use super::{Board, *};
-use crate::sample::{GpuReading, Sample};
+use crate::sample::{CacheTally, GpuReading, Sample};
 
 /// Adds a second of a worker and its lanes.
 pub fn show_sample(board: &Board, sample: &Sample) {
@@ -36,6 +36,14 @@ pub fn show_sample(board: &Board, sample: &Sample) {
     board.add(&CPU, &[], sample.cpu);
     board.set(&MACHINE_CPU, &[], sample.machine_cpu);
     sample.gpus.iter().for_each(|gpu| show_gpu(board, gpu));
+}
+
+/// Adds lookups of caches.
+pub fn show_lookups(board: &Board, tallies: &[CacheTally]) {
+    for CacheTally { kind, what, fault, count } in tallies {
+        let metric = if *fault { &CACHE_FAULTS } else { &CACHE_ANSWERS };
+        board.add(metric, &[kind, what], *count as f64);
+    }
 }
 
 fn show_gpu(board: &Board, gpu: &GpuReading) {

@@ -22,6 +22,7 @@ use crate::{
     attempt::Attempt,
     crash::{self, Point},
     error::TaskError,
+    lanes::seen::Seen,
 };
 
 /// A frame whose people are to be described.
@@ -47,6 +48,7 @@ pub fn infer(
     batches: Receiver<Batch>,
     spent: &Sender<Vec<f32>>,
     found: SyncSender<Found>,
+    seen: Option<&Seen>,
     attempt: &Attempt,
     meter: &Meter,
 ) -> Result<Inferred, TaskError> {
@@ -71,12 +73,21 @@ pub fn infer(
         reading.begin();
         let count = frames.len() as u64;
         let mut results = outputs.chunks_exact(reader.frame_len(&plan));
-        for Prepared { evidence, look, pitch, described } in frames {
+        for Prepared { evidence, look, name, pitch, described } in frames {
             let frame = evidence.frame;
             let (inferred, detections) = match look {
                 Look::Away => (frame, Vec::new()),
                 Look::Infer => {
                     let detections = reader.finish(&plan, results.next().unwrap_or_default(), pitch.as_ref())?;
+                    if let (Some(seen), Some(name)) = (seen, name) {
+                        seen.keep(name, &detections);
+                    }
+                    recent.truncate(RECENT - 1);
+                    recent.push_front((frame, detections.clone()));
+                    (frame, detections)
+                }
+                Look::Known(known) => {
+                    let detections = known.to_vec();
                     recent.truncate(RECENT - 1);
                     recent.push_front((frame, detections.clone()));
                     (frame, detections)

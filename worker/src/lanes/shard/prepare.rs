@@ -10,17 +10,22 @@ use std::{
     time::Instant,
 };
 
-use fulltime_common::{index::RecordingIndex, pipeline::Pipeline};
+use fulltime_common::{Digest, index::RecordingIndex, pipeline::Pipeline};
 use fulltime_media::Picture;
 use fulltime_observe::{Meter, Worked};
 use fulltime_tables::{
     corners::{Corner, pack},
     shard::FrameRow,
 };
-use fulltime_vision::{Corners, Detector, FramePlan, PictureView, Preparer, Region, luma_signature, preview_jpeg};
+use fulltime_vision::{
+    Corners, Detection, Detector, FramePlan, PictureView, Preparer, Region, luma_signature, preview_jpeg,
+};
 
 use super::{clock::Stage, decode::Decoded};
-use crate::{error::TaskError, lanes::picture::NoColour};
+use crate::{
+    error::TaskError,
+    lanes::{picture::NoColour, seen::Seen},
+};
 
 /// Inferred pictures that the next ones are compared with: a frozen picture equals the last, a repeated field at times the
 /// last but one.
@@ -43,6 +48,8 @@ pub struct Batch {
 pub struct Prepared {
     pub evidence: FrameRow,
     pub look: Look,
+    /// By which what the detector says of it is to be kept, if it is.
+    pub name: Option<Digest>,
     /// Where the pitch was found, if it is looked for.
     pub pitch: Option<Region>,
     /// The picture, where people are to be described.
@@ -50,14 +57,16 @@ pub struct Prepared {
 }
 
 /// What the detector does with a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Look {
     /// Sampled out (`every`).
     Away,
     /// It is among the batch's crops.
     Infer,
-    /// It shows the same picture as this frame, which came before and was inferred.
+    /// It shows the same picture as this frame, which came before and was looked at.
     Like(u32),
+    /// What the detector says of it is known from elsewhere.
+    Known(Arc<Vec<Detection>>),
 }
 
 /// The stage.
@@ -70,6 +79,7 @@ pub struct Prepare {
     describe_stride: u32,
     corners: Corners,
     recent: Option<Recent>,
+    seen: Option<Seen>,
 }
 
 pub struct PrepareBusy {
@@ -78,8 +88,14 @@ pub struct PrepareBusy {
 }
 
 impl Prepare {
-    /// `reuse`: whether equal pictures are inferred once.
-    pub fn new(detector: &Detector, pipeline: &Pipeline, index: &RecordingIndex, reuse: bool) -> Self {
+    /// `reuse`: whether equal pictures are inferred once. `seen`: what is known of others' pictures.
+    pub fn new(
+        detector: &Detector,
+        pipeline: &Pipeline,
+        index: &RecordingIndex,
+        reuse: bool,
+        seen: Option<Seen>,
+    ) -> Self {
         Self {
             preparer: detector.preparer(),
             batch: detector.preferred_batch(),
@@ -89,6 +105,7 @@ impl Prepare {
             describe_stride: pipeline.describe_stride(index.fps()),
             corners: Corners::default(),
             recent: reuse.then(Recent::default),
+            seen: seen.filter(|_| reuse),
         }
     }
 
@@ -121,11 +138,19 @@ impl Prepare {
                 preview: preview.then(|| preview_jpeg(&view, self.preview_width)).transpose()?,
                 corners: self.corners(&view)?,
             };
-            let look = match (frame.is_multiple_of(self.every), &mut self.recent) {
+            let mut look = match (frame.is_multiple_of(self.every), &mut self.recent) {
                 (false, _) => Look::Away,
                 (true, None) => Look::Infer,
                 (true, Some(recent)) => recent.look(frame, evidence.content_hash, &picture),
             };
+            let mut name = None;
+            if let (Look::Infer, Some(seen)) = (&look, &self.seen) {
+                let picture = seen.name(&picture);
+                match seen.find(picture) {
+                    Some(known) => look = Look::Known(known),
+                    None => name = Some(picture),
+                }
+            }
             noting.done();
 
             // A recording may change its size on the way: a batch holds frames of one plan.
@@ -156,7 +181,7 @@ impl Prepare {
             let pitch = if look == Look::Infer { self.preparer.pitch(&view)? } else { None };
             let described =
                 look != Look::Away && self.describe_stride > 0 && frame.is_multiple_of(self.describe_stride);
-            current.frames.push(Prepared { evidence, look, pitch, described: described.then_some(picture) });
+            current.frames.push(Prepared { evidence, look, name, pitch, described: described.then_some(picture) });
             cutting.done();
 
             // Frames that are not inferred cost nothing further: they wait for one that is, but not for ever.
