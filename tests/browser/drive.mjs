@@ -84,7 +84,7 @@ for (const domain of ["Page", "Runtime", "Log"]) await tell(`${domain}.enable`);
 
 await tell("Page.navigate", { url });
 await until(`document.querySelector('a[href="jobs/${job}"]') !== null`);
-seen.steps.watched = await until(`/running|planning/.test(document.querySelector('#jobs .badge')?.textContent) && document.querySelector('#jobs progress') !== null`);
+seen.steps.watched = await until(`[...document.querySelectorAll('#jobs .badge')].some((badge) => badge.textContent === 'running') && document.querySelector('#jobs progress') !== null`);
 await look("running");
 await until(`[...document.querySelectorAll('#jobs .badge')].some((badge) => badge.textContent === 'finished')`, 120_000);
 await look("finished");

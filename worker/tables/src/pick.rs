@@ -23,6 +23,7 @@ use parquet::{
 use crate::{
     cell::Cell,
     error::TableError,
+    file::whole,
     matches::Detection,
     row::{Row, typed},
     shard::FrameRow,
@@ -152,7 +153,11 @@ pub fn detections(file: &Ranges, period: u32, camera: &str, frames: &Range<u32>)
 
 fn load(file: &Ranges, table: &'static str) -> Result<ArrowReaderMetadata, TableError> {
     let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
-    ArrowReaderMetadata::load(file, options).map_err(|source| TableError::Open { table, source })
+    let loaded = ArrowReaderMetadata::load(file, options).and_then(|metadata| {
+        whole(metadata.metadata(), file.size)?;
+        Ok(metadata)
+    });
+    loaded.map_err(|source| TableError::Open { table, source })
 }
 
 type Builder = ParquetRecordBatchReaderBuilder<Ranges>;
