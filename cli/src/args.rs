@@ -91,6 +91,9 @@ pub enum Command {
     Cache(CacheArgs),
     /// Shows where the tables, pictures and report of a finished job lie, and the first rows.
     Results(ResultsArgs),
+    /// Shows what a finished job had to give up, and tries it again.
+    #[command(after_help = EXIT_CODES)]
+    Quarantine(QuarantineArgs),
     /// Writes a finished job's tables in a format that others read, a file a recording.
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
@@ -109,6 +112,8 @@ pub enum Command {
     Schema { file: SchemaOf },
     /// Prints completions for a shell: `fulltime completions bash > /etc/bash_completion.d/fulltime`.
     Completions { shell: clap_complete::Shell },
+    /// Writes the manual pages of all commands into a folder: `fulltime man /usr/local/share/man/man1`.
+    Man { folder: PathBuf },
 }
 
 impl Command {
@@ -129,12 +134,17 @@ impl Command {
             Self::Cache(CacheArgs { command: CacheCommand::Stats(a) }) => a.json,
             Self::Cache(CacheArgs { command: CacheCommand::Clear(a) }) => a.json,
             Self::Results(a) => a.json,
+            Self::Quarantine(a) => match &a.command {
+                QuarantineCommand::List(a) => a.json,
+                QuarantineCommand::Show(a) => a.of.json,
+                QuarantineCommand::Retry(a) => a.json,
+            },
             Self::Eval(a) => a.json,
             Self::Export(a) => a.json,
             Self::Track(a) => a.json,
             Self::Topology(a) => a.json,
             Self::Doctor(a) => a.json,
-            Self::Schema { .. } | Self::Completions { .. } => false,
+            Self::Schema { .. } | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
 }
@@ -420,6 +430,43 @@ pub struct ResultsArgs {
     /// Prints the manifest's URL and content as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct QuarantineArgs {
+    #[command(subcommand)]
+    pub command: QuarantineCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum QuarantineCommand {
+    /// Lists what was given up, by number
+    List(GivenUpArgs),
+    /// Shows one of them at length
+    Show(ShowGivenUpArgs),
+    /// Tries all of it again, as the job's next generation; the same as `fulltime retry`
+    Retry(ControlArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GivenUpArgs {
+    /// The job
+    pub job: String,
+    /// Folder or URL that was the job's --out
+    #[arg(long, value_name = "URL")]
+    pub out: String,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ShowGivenUpArgs {
+    #[command(flatten)]
+    pub of: GivenUpArgs,
+    /// As `list` counts
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub number: u32,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,6 +18,7 @@ mod job;
 mod parts;
 mod pipeline;
 mod profile;
+mod quarantine;
 mod remote;
 mod results;
 mod run;
@@ -87,6 +88,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Gc(args) => tidy::gc(args).await,
         Command::Cache(args) => cache::run(args).await,
         Command::Results(args) => results::results(args).await,
+        Command::Quarantine(args) => quarantine::quarantine(args).await,
         Command::Eval(args) => evaluate::eval(args).await,
         Command::Export(args) => export::export(args).await,
         Command::Track(args) => track::track(&args),
@@ -100,6 +102,15 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
             use clap::CommandFactory as _;
             clap_complete::generate(shell, &mut Cli::command(), "fulltime", &mut std::io::stdout());
             Ok(Exit::Ok)
+        }
+        Command::Man { folder } => {
+            use clap::CommandFactory as _;
+            let written = std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &folder));
+            written.map(|()| Exit::Ok).map_err(|error| {
+                let cause = format!("write manual pages into `{}`: {error}", folder.display());
+                Failure::new(Exit::Store, cause, "name a folder that can be written")
+            })
         }
     }
 }

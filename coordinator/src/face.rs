@@ -1,17 +1,25 @@
-//! The dashboard and its small API, as the server of `observe` asks for them. Reads what the reign has shown last; what
-//! people decide goes over the bus, as it does from the command line, whoever leads.
+//! The dashboard, the viewer of matches and their small API, as the server of `observe` asks for them. Reads what the reign
+//! has shown last, and published objects; what people decide goes over the bus, as it does from the command line, whoever
+//! leads.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use fulltime_common::{
     queue::Bus,
     wire::{Band, Reply, Request as Ask},
 };
 use fulltime_observe::http::{Request, Response, Role, Service};
-use serde_json::json;
+use fulltime_tables::matches::Detection;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::outlook::Standing;
+
+mod gallery;
+mod pages;
+
+pub(crate) use gallery::Gallery;
+use gallery::{Album, GalleryError, WINDOW};
 
 /// Nothing but itself: no other site, no inline script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -22,6 +30,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 pub(crate) struct Face {
     pub standing: watch::Receiver<Standing>,
     pub bus: Arc<dyn Bus>,
+    pub gallery: Gallery,
 }
 
 impl Service for Face {
@@ -37,7 +46,13 @@ impl Service for Face {
                 ("GET", [""]) => page("text/html; charset=utf-8", include_str!("face/index.html")),
                 ("GET", ["dashboard.js"]) => page("text/javascript; charset=utf-8", include_str!("face/dashboard.js")),
                 ("GET", ["dashboard.css"]) => page("text/css; charset=utf-8", include_str!("face/dashboard.css")),
+                ("GET", ["viewer.js"]) => page("text/javascript; charset=utf-8", include_str!("face/viewer.js")),
                 ("GET", ["api", "status"]) => self.status(),
+                ("GET", ["jobs", job]) => shown(self.gallery.season(job).await, |season| html(&pages::season(&season))),
+                ("GET", ["jobs", job, "matches", slug]) => {
+                    shown(self.gallery.album(job, slug).await, |album| html(&pages::album(&album)))
+                }
+                ("GET", ["api", "jobs", job, "matches", slug, what @ ..]) => self.look(job, slug, what).await,
                 ("POST", ["api", "jobs", job, what]) => self.decide(job, what).await,
                 ("GET" | "POST", _) => Response::json(404, &json!({ "error": "there is nothing here" })),
                 _ => Response::json(405, &json!({ "error": "GET or POST" })),
@@ -59,7 +74,81 @@ fn page(content_type: &'static str, body: &str) -> Response {
     Response { content_type, ..Response::text(200, body) }.with("Content-Security-Policy", POLICY)
 }
 
+fn html(body: &str) -> Response {
+    page("text/html; charset=utf-8", body)
+}
+
+fn shown<T>(looked: Result<T, GalleryError>, show: impl FnOnce(T) -> Response) -> Response {
+    match looked {
+        Ok(found) => show(found),
+        Err(error) => Response::json(error.status(), &json!({ "error": fulltime_common::error::chain(&error) })),
+    }
+}
+
+/// A picture never changes below its frame's number, but for a later generation.
+fn jpeg(body: Vec<u8>) -> Response {
+    let response = Response { content_type: "image/jpeg", ..Response::text(200, body) };
+    response.with("Cache-Control", "private, max-age=60")
+}
+
+/// What the viewer needs before the first picture. Whose a track is: `tracks` by number; what is not known is null.
+fn outline(album: &Album) -> Response {
+    let recordings = album.recordings.iter().map(|footage| {
+        let (width, height) = footage.size();
+        json!({ "key": footage.key(), "period": footage.period(), "camera": footage.camera(), "width": width, "height": height,
+                "fps": footage.fps(), "pictures": footage.pictures })
+    });
+    let people = album.players.iter().map(|player| {
+        json!({ "id": player.player_id, "team": player.team.as_deref(), "number": player.number, "role": player.role.as_deref(),
+                "name": player.name.as_deref() })
+    });
+    let tracks: BTreeMap<i32, Option<i32>> =
+        album.tracks.iter().map(|track| (track.track_id, track.player_id)).collect();
+    Response::json(
+        200,
+        &json!({ "window": WINDOW, "recordings": recordings.collect::<Vec<_>>(), "people": people.collect::<Vec<_>>(),
+                 "tracks": tracks }),
+    )
+}
+
+/// A row as an array: x, y, w, h in pixels of the recording, track, class, and the place on the pitch in metres. A tenth is
+/// more than anybody sees.
+fn plain(row: &Detection) -> Value {
+    let tenths = |value: f32| (f64::from(value) * 10.0).round() / 10.0;
+    let [x, y, w, h] = [row.x, row.y, row.w, row.h].map(tenths);
+    let (right, away) = (row.pitch_x.map(tenths), row.pitch_y.map(tenths));
+    json!([x, y, w, h, row.track_id, &*row.class, right, away])
+}
+
 impl Face {
+    async fn look(&self, job: &str, slug: &str, what: &[&str]) -> Response {
+        if what == ["cover"] {
+            return shown(self.gallery.cover(job, slug).await, jpeg);
+        }
+        let album = match self.gallery.album(job, slug).await {
+            Ok(album) => album,
+            Err(error) => return shown(Err::<(), _>(error), |()| html("")),
+        };
+        let nothing = || Response::json(404, &json!({ "error": "album, cover, pictures or boxes" }));
+        let (kind, recording, number) = match what {
+            ["album"] => return outline(&album),
+            [kind, recording, number] => match (recording.parse(), number.trim_end_matches(".jpg").parse::<u32>()) {
+                (Ok(recording), Ok(number)) => (*kind, recording, number),
+                _ => return nothing(),
+            },
+            _ => return nothing(),
+        };
+        match kind {
+            "pictures" => shown(self.gallery.picture(&album, recording, number).await, jpeg),
+            "boxes" => shown(self.gallery.boxes(&album, recording, number as usize).await, |frames| {
+                let rows = |(frame, rows): (u32, Vec<Detection>)| (frame, rows.iter().map(plain).collect::<Vec<_>>());
+                let frames: BTreeMap<u32, Vec<Value>> = frames.into_iter().map(rows).collect();
+                Response::json(200, &json!({ "frames": frames }))
+            }),
+            _ => nothing(),
+        }
+    }
+
     fn status(&self) -> Response {
         match &*self.standing.borrow() {
             Standing::Leads(reply) => Response::json(200, &**reply),

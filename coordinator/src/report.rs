@@ -13,7 +13,7 @@ use crate::{ledger::RunFigures, manifest::Manifest};
 
 mod people;
 mod run;
-mod text;
+pub(crate) mod text;
 
 use text::{Esc, base64, count, counted, duration};
 

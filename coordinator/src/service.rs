@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::{
     campaign::{Campaign, Leadership, Mandate},
     epoch,
-    face::Face,
+    face::{Face, Gallery},
     ledger::Policy,
     outlook::Outlook,
     reign::{Ended, Reign},
@@ -81,7 +81,8 @@ impl Service {
     /// The system does not tell the server's address.
     pub fn with_server(mut self, server: Server) -> Result<Self, ServiceError> {
         let Outlook { board, health, .. } = self.outlook.clone();
-        let face = Face { standing: self.outlook.standing(), bus: Arc::clone(&self.bus) };
+        let gallery = Gallery::new(self.state.clone());
+        let face = Face { standing: self.outlook.standing(), bus: Arc::clone(&self.bus), gallery };
         let serving = server.serve(board, health, Arc::new(face)).map_err(ServiceError::Serve)?;
         self.outlook.dashboard = Some(format!("http://{}/", serving.address));
         self.serving = Some(serving);

@@ -240,3 +240,49 @@ fn the_dashboard_shows_a_running_job_in_a_browser() {
         assert!(picture.is_file(), "no picture:\n{said}");
     }
 }
+
+/// axe-core, where it was put beside the other tools; `FULLTIME_AXE` names it elsewhere.
+fn axe() -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("FULLTIME_AXE").map(Into::into);
+    named.or_else(|| Some(fulltime_tests::root().join(".tools/lib/axe.min.js"))).filter(|path| path.is_file())
+}
+
+#[test]
+fn a_person_follows_a_job_looks_at_a_match_and_retries_what_was_given_up() {
+    let node = std::process::Command::new("node").arg("--version").output();
+    let (Some(chromium), true) = (chromium(), node.is_ok()) else {
+        eprintln!("skipped: the browser test needs Chromium and Node.js");
+        return;
+    };
+    let axe = axe();
+    if axe.is_none() {
+        eprintln!("without axe-core: put its axe.min.js into .tools/lib, or name it by FULLTIME_AXE");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let archive = dir.path().join("archive");
+    render(&archive, "a", &["--seed", "3", "--size", "320x180", "--gop", "25", "--duration", "20s"]);
+    std::fs::write(archive.join("broken.mp4"), b"this is no video").expect("write a broken file");
+    let shape = Shape { coordinators: 1, workers: 1, sim_item: Duration::from_millis(60), ..Shape::default() };
+    let cluster = Cluster::start(&dir.path().join("cluster"), &shape);
+    let coordinator = address(&cluster.coordinators[0]);
+    let job = cluster.submit(&archive, &shipped_pipeline(), &["--shard-length", "4s", "--select", "*.mp4"]);
+    let pictures = std::env::temp_dir().join("fulltime-dashboard");
+    std::fs::create_dir_all(&pictures).expect("a folder for pictures");
+    let mut command = std::process::Command::new("node");
+    command.arg(fulltime_tests::root().join("tests/browser/drive.mjs")).arg(chromium);
+    command.args([format!("http://{coordinator}/"), job.clone()]).arg(&pictures).args(axe);
+    let ended = command.output().expect("start Node.js");
+    let (said, wrong) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{said}\n{wrong}\n{}", cluster.logs());
+    let seen: Value = serde_json::from_str(said.lines().last().unwrap_or_default()).expect("JSON");
+    assert_eq!(seen["complaints"], serde_json::json!([]), "the pages complain");
+    assert_eq!(seen["serious"], serde_json::json!([]), "axe-core complains");
+    let steps = &seen["steps"];
+    let moment = |step: &str| steps[step].as_str().unwrap_or_default().to_owned();
+    // A picture every two seconds of 25 frames each.
+    assert!(moment("first").contains("frame 0 ") && moment("second").contains("frame 50 "), "{steps}");
+    assert_eq!(steps["picture"], serde_json::json!([320, 180]), "{steps}");
+    assert!(moment("retried").starts_with("Decided"), "{steps}");
+    let again = cluster.out().join("jobs").join(&job).join("g2/manifest.json");
+    assert!(wait_until(HUNG, || again.is_file()), "the next generation did not finish:\n{}", cluster.logs());
+}

@@ -95,6 +95,14 @@ const NVRTC: Wheel = Wheel {
     to: "lib/nvrtc/libnvrtc.so.13",
 };
 
+/// Looks for what keeps people out of a page: the browser test asks it.
+const AXE: Wheel = Wheel {
+    package: "axe-core-python==0.1.0",
+    sha256: "f99f6bd674726c631c5e20b876983b44dff2b8f452a0ccf08f3c23ee45d0aac3",
+    inside: "axe_core_python/axe.min.js",
+    to: "lib/axe.min.js",
+};
+
 /// It opens these itself.
 const NVRTC_BUILTINS: [(&str, &str); 1] =
     [("nvidia/cu13/lib/libnvrtc-builtins.so.13.0", "lib/nvrtc/libnvrtc-builtins.so.13.0")];
@@ -122,6 +130,9 @@ pub fn all() -> Outcome {
 pub fn for_tests() -> Outcome {
     all()?;
     guest();
+    if std::env::var_os("FULLTIME_AXE").is_none() {
+        unpack(&AXE)?;
+    }
     if std::env::var_os("FULLTIME_NVRTC").is_none() {
         unpack_with(&NVRTC, &NVRTC_BUILTINS)?;
     }

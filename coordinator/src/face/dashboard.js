@@ -143,7 +143,7 @@ function card(job) {
     ? el("p", { class: "cause" }, ...coded(`${job.failure.cause}${job.failure.hint ? ` – ${job.failure.hint}` : ""}`))
     : null;
   const problems = job.problems.length > 0 ? el("ul", { class: "problems" }, ...job.problems.map((line) => el("li", {}, ...coded(line)))) : null;
-  const title = el("h3", { id: `job-${job.job}` }, job.job);
+  const title = el("h3", { id: `job-${job.job}` }, el("a", { href: `jobs/${encodeURIComponent(job.job)}`, "data-focus": job.job }, job.job));
   const more = job.manifest ? el("p", { class: "soft" }, "manifest ", el("code", {}, job.manifest)) : null;
   const head = el("div", { class: "row" }, title, el("span", {}, lost, " ", el("span", { class: `badge ${job.state}` }, job.state)));
   const label = `${planning ? "recordings read" : "frames done"} of ${job.job}`;

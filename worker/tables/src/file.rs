@@ -150,7 +150,7 @@ impl<R: Row> Reader<R> {
 }
 
 /// Whether every column lies within the file: the package takes that for granted, and panics where it is not so.
-fn whole(metadata: &ParquetMetaData, len: u64) -> Result<(), ParquetError> {
+pub(crate) fn whole(metadata: &ParquetMetaData, len: u64) -> Result<(), ParquetError> {
     let within = |column: &ColumnChunkMetaData| {
         let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
         let end = u64::try_from(start).ok()?.checked_add(u64::try_from(column.compressed_size()).ok()?)?;

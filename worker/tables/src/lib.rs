@@ -16,6 +16,7 @@ mod error;
 mod file;
 pub mod matches;
 pub mod performance;
+pub mod pick;
 mod row;
 pub mod shard;
 pub mod show;

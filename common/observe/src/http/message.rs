@@ -99,12 +99,16 @@ impl Response {
             _ => "Status",
         };
         let mut head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
              X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
             self.status,
             self.content_type,
             self.body.len(),
         );
+        // Everything changes from second to second, unless it says otherwise.
+        if !self.headers.iter().any(|(name, _)| *name == "Cache-Control") {
+            head.push_str("Cache-Control: no-store\r\n");
+        }
         for (name, value) in &self.headers {
             // What came from elsewhere must not begin a header of its own.
             head.push_str(&format!("{name}: {}\r\n", value.replace(['\r', '\n'], " ")));
