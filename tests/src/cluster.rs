@@ -2,6 +2,7 @@
 //! part keeps its address, its name and its log over restarts.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
@@ -9,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fulltime_common::store::Store;
+use fulltime_common::{Digest, store::Store};
 
 use crate::{
     binary, kill,
     network::{Network, Way},
     ports::free_port,
     s3::Bucket,
+    tables_below,
 };
 
 /// A process that can be killed and started again.
@@ -366,6 +368,13 @@ impl Cluster {
     #[must_use]
     pub fn finished(&self, job: &str, patience: Duration) -> bool {
         wait_until(patience, || self.manifest(job).is_file())
+    }
+
+    /// The tables of a job that must finish within `patience`.
+    #[must_use]
+    pub fn tables(&self, job: &str, patience: Duration) -> BTreeMap<String, Digest> {
+        assert!(self.finished(job, patience), "not finished:\n{}", self.logs());
+        tables_below(self.manifest(job).parent().expect("its folder"))
     }
 
     /// The logs of every part, for a test that failed.

@@ -18,7 +18,7 @@ use fulltime_common::{
 };
 use fulltime_tests::{
     cluster::{Cluster, Shape, wait_until},
-    files, render, shipped_pipeline, tables_below,
+    files, render, shipped_pipeline,
 };
 use futures::{StreamExt as _, stream::BoxStream};
 use serde_json::Value;
@@ -65,18 +65,13 @@ fn season() -> &'static Season {
         }
         let calm = Cluster::start(&dir.path().join("undisturbed"), &shape(Duration::ZERO, dir.path()));
         let jobs = JOBS.map(|(name, _, length)| (name, submit(&calm, &dir.path().join(name), length)));
-        let expected = jobs.iter().map(|(name, job)| (*name, tables_of(&calm, job))).collect();
+        let expected = jobs.iter().map(|(name, job)| (*name, calm.tables(job, HUNG))).collect();
         Season { expected, dir }
     })
 }
 
 fn submit(cluster: &Cluster, archive: &Path, length: &str) -> String {
     cluster.submit(archive, &shipped_pipeline(), &["--select", "**/*.mp4", "--shard-length", length])
-}
-
-fn tables_of(cluster: &Cluster, job: &str) -> BTreeMap<String, Digest> {
-    assert!(cluster.finished(job, HUNG), "not finished:\n{}", cluster.logs());
-    tables_below(cluster.manifest(job).parent().expect("its folder"))
 }
 
 /// Waits until some shard of the job has been committed.
@@ -117,8 +112,8 @@ async fn everything_goes_on_after(harm: impl FnOnce(&Path)) {
     assert!(unfinished, "all of them have something left to do");
     cluster.hurt_broker(harm);
 
-    assert_eq!(tables_of(&cluster, &running), season.expected["running"]);
-    assert_eq!(tables_of(&cluster, &bisected), season.expected["bisected"]);
+    assert_eq!(cluster.tables(&running, HUNG), season.expected["running"]);
+    assert_eq!(cluster.tables(&bisected, HUNG), season.expected["bisected"]);
     let manifest: Value = serde_json::from_slice(&fs::read(cluster.manifest(&bisected)).expect("read")).expect("JSON");
     let quarantined = manifest["quarantined"].as_array().expect("a list");
     let bad = serde_json::json!({ "start": 25 * BAD, "end": 25 * (BAD + 1) });
@@ -128,7 +123,7 @@ async fn everything_goes_on_after(harm: impl FnOnce(&Path)) {
     assert_eq!(states, ["paused", "cancelled"]);
     assert!(!cluster.manifest(&paused).exists() && !cluster.manifest(&cancelled).exists());
     let _ = cluster.ask(&["resume", &paused]);
-    assert_eq!(tables_of(&cluster, &paused), season.expected["paused"]);
+    assert_eq!(cluster.tables(&paused, HUNG), season.expected["paused"]);
     assert_eq!(cluster.state(&cancelled), "cancelled");
     assert!(!cluster.manifest(&cancelled).exists(), "dead it stays");
 }

@@ -14,7 +14,7 @@ use fulltime_common::{
 };
 use fulltime_tests::{
     cluster::{Cluster, Shape, wait_until},
-    files, render, shipped_pipeline, tables_below,
+    files, render, shipped_pipeline,
 };
 use futures::{StreamExt as _, stream::BoxStream};
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn season() -> &'static Season {
         let shape = Shape { coordinators: 1, sim_item: Duration::ZERO, ..Shape::default() };
         let cluster = Cluster::start(&dir.path().join("undisturbed"), &shape);
         let job = submit(&cluster, &archive);
-        let expected = tables_of(&cluster, &job);
+        let expected = cluster.tables(&job, HUNG);
         Season { archive, expected, _dir: dir }
     })
 }
@@ -49,11 +49,6 @@ fn season() -> &'static Season {
 fn submit(cluster: &Cluster, archive: &Path) -> String {
     let more = ["--template", TEMPLATE, "--select", "**/*.{mp4,ts}", "--shard-length", "1s"];
     cluster.submit(archive, &shipped_pipeline(), &more)
-}
-
-fn tables_of(cluster: &Cluster, job: &str) -> BTreeMap<String, Digest> {
-    assert!(cluster.finished(job, HUNG), "not finished:\n{}", cluster.logs());
-    tables_below(cluster.manifest(job).parent().expect("its folder"))
 }
 
 /// A cluster whose shards take about a second each.
@@ -106,7 +101,7 @@ async fn the_shard_of_a_killed_worker_runs_again_within_its_lease_and_two_second
     heard(&mut events, |event| event.digest == lost.digest && event.worker == "worker-1").await;
     let after = killed.elapsed();
     assert!(after <= lease + Duration::from_secs(2), "taken over after {after:?}");
-    assert_eq!(tables_of(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
 }
 
 #[tokio::test]
@@ -126,7 +121,7 @@ async fn dispatch_goes_on_within_five_seconds_of_the_leaders_death() {
     let first = heard(&mut events, |event| event.kind == EventKind::Started).await;
     let after = killed.elapsed();
     assert!(after <= Duration::from_secs(5), "dispatch went on after {after:?}: {first:?}");
-    assert_eq!(tables_of(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
     assert_ne!(leader(&cluster), Some(leading));
 }
 
@@ -144,7 +139,7 @@ async fn a_wiped_broker_heals_by_itself_and_every_decision_stands() {
     std::fs::remove_dir_all(&cluster.broker_files).unwrap();
     std::fs::create_dir_all(&cluster.broker_files).unwrap();
     cluster.start_broker();
-    assert_eq!(tables_of(&cluster, &running), season.expected);
+    assert_eq!(cluster.tables(&running, HUNG), season.expected);
     let state = |job: &str| {
         let ended = fulltime_tests::fulltime(&["status", job, "--json", "--nats", &nats]).with_code(0);
         ended.json()["jobs"][0]["state"].as_str().unwrap_or_default().to_owned()
@@ -152,7 +147,7 @@ async fn a_wiped_broker_heals_by_itself_and_every_decision_stands() {
     assert_eq!((state(&paused).as_str(), state(&cancelled).as_str()), ("paused", "cancelled"));
     assert!(!cluster.manifest(&paused).exists() && !cluster.manifest(&cancelled).exists());
     let _ = fulltime_tests::fulltime(&["resume", &paused, "--nats", &nats]).with_code(0);
-    assert_eq!(tables_of(&cluster, &paused), season.expected);
+    assert_eq!(cluster.tables(&paused, HUNG), season.expected);
 }
 
 #[tokio::test]
@@ -170,7 +165,7 @@ async fn a_lane_that_stands_still_is_ended_and_its_shard_runs_elsewhere() {
         event.digest == stuck.digest && event.worker == "worker-1" && matches!(event.kind, EventKind::Committed(_))
     })
     .await;
-    assert_eq!(tables_of(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
 }
 
 #[tokio::test]
@@ -182,7 +177,7 @@ async fn a_worker_that_is_told_to_go_spends_no_budget() {
     heard(&mut events, |event| event.worker == "worker-0" && event.kind == EventKind::Started).await;
     cluster.workers[0].signal(libc::SIGTERM);
     assert!(wait_until(HUNG, || !cluster.workers[0].runs()), "it goes");
-    assert_eq!(tables_of(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
     let attempts = files(&cluster.out().join("jobs").join(&job).join("attempts"));
     assert_eq!(attempts, Vec::<PathBuf>::new());
 }

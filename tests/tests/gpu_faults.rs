@@ -17,7 +17,7 @@ use fulltime_common::{
 use fulltime_tests::{
     binary,
     cluster::{Cluster, Shape, wait_until},
-    files, render, shipped_pipeline, tables_below,
+    files, render, shipped_pipeline,
 };
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -41,18 +41,13 @@ fn season() -> &'static Season {
         let shape = Shape { coordinators: 1, workers: 1, sim_item: Duration::ZERO, ..Shape::default() };
         let cluster = Cluster::start(&dir.path().join("healthy"), &shape);
         let job = submit(&cluster, &archive);
-        let expected = tables(&cluster, &job);
+        let expected = cluster.tables(&job, HUNG);
         Season { archive, expected, _dir: dir }
     })
 }
 
 fn submit(cluster: &Cluster, archive: &Path) -> String {
     cluster.submit(archive, &shipped_pipeline(), &["--select", "**/*.mp4", "--shard-length", "1s"])
-}
-
-fn tables(cluster: &Cluster, job: &str) -> BTreeMap<String, Digest> {
-    assert!(cluster.finished(job, HUNG), "not finished:\n{}", cluster.logs());
-    tables_below(cluster.manifest(job).parent().expect("its folder"))
 }
 
 /// Workers with so many GPUs each. The first GPU throws `xid` when the file `fault` is there, once.
@@ -156,7 +151,7 @@ async fn a_gpu_that_falls_off_the_bus_takes_its_lane_along_and_no_shard() {
     assert_eq!(after[0]["health"], "sick: Xid 79: the GPU has fallen off the bus");
     assert_eq!(after[1]["works"], true);
 
-    assert_eq!(tables(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
     nothing_was_charged(&cluster, &job);
     let events = heard.lock().expect("the book").clone();
     assert_eq!(stopped(&events, "lane 0 was stopped: Xid 79").len(), 1, "{}", cluster.logs());
@@ -184,7 +179,7 @@ async fn a_worker_without_a_healthy_gpu_goes_and_another_one_does_its_work() {
     let words = cluster.workers[0].log();
     assert!(words.contains("this worker has no lane left") && words.contains("fix: reset the GPUs"), "{words}");
 
-    assert_eq!(tables(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
     nothing_was_charged(&cluster, &job);
     let events = heard.lock().expect("the book").clone();
     let handed_back = stopped(&events, "lane 0 was stopped: Xid 119");
@@ -208,7 +203,7 @@ async fn a_doubtful_gpu_gets_work_again_after_its_canary_has_given_the_known_ans
     assert!(wait_until(HUNG, || says("a lane works again")), "{}", cluster.logs());
     assert!(says("suspect: Xid 94: contained memory error") && says("a canary came back"), "{}", cluster.logs());
     assert!(wait_until(HUNG, || lanes(&cluster, "worker-0").iter().all(|lane| lane["works"] == true)));
-    assert_eq!(tables(&cluster, &job), season.expected);
+    assert_eq!(cluster.tables(&job, HUNG), season.expected);
     nothing_was_charged(&cluster, &job);
     let events = heard.lock().expect("the book").clone();
     assert_eq!(stopped(&events, "lane 0 was stopped: Xid 94").len(), 1, "{}", cluster.logs());

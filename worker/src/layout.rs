@@ -7,17 +7,18 @@ use tracing::{info, warn};
 
 use crate::{
     error::WorkerError,
+    lanes::engine_kind,
     options::{Options, PinChoice},
 };
 
 /// Looks at the machine and plans.
 ///
 /// # Errors
-/// No GPU that was asked for can be used.
+/// No GPU that was asked for can be used; no runtime library, or options that do not read.
 pub fn layout(options: &Options) -> Result<LanePlan, WorkerError> {
     let wishes = Wishes {
         lanes: options.lanes.map(usize::from),
-        gpus: choice(options),
+        gpus: choice(options)?,
         gpus_a_lane: options.gpus_a_lane.get(),
         pin: options.pin == PinChoice::Auto,
     };
@@ -45,12 +46,16 @@ pub fn layout(options: &Options) -> Result<LanePlan, WorkerError> {
     Ok(plan)
 }
 
-fn choice(options: &Options) -> Choice {
-    match options.gpus.as_str() {
-        "auto" if options.uses_gpus() => Choice::All,
+/// The GPUs to run on. With `--gpus all` the sim plays one on every GPU that is there.
+fn choice(options: &Options) -> Result<Choice, WorkerError> {
+    Ok(match options.gpus.as_str() {
+        "auto" if engine_kind(options)?.wants_gpus() => Choice::All,
         "auto" => Choice::None,
-        list => list.parse().unwrap_or(Choice::None),
-    }
+        list => {
+            let Ok(choice) = list.parse();
+            choice
+        }
+    })
 }
 
 /// Takes the place that this lane process was given; `None` without one. To be called before any other thread is there.

@@ -136,19 +136,6 @@ impl Options {
         self.lanes.unwrap_or_else(cores).get()
     }
 
-    /// Whether lanes want a GPU each, by what the engine is told. With `--gpus all` the sim plays one on every GPU that is there.
-    pub(crate) fn uses_gpus(&self) -> bool {
-        let says = |options: &str, key: &str, values: &[&str]| {
-            let value = options.split(',').find_map(|part| part.trim().strip_prefix(key)?.strip_prefix('='));
-            value.is_some_and(|value| values.iter().any(|known| value.starts_with(known)))
-        };
-        match self.engine {
-            EngineChoice::Auto | EngineChoice::Onnx => says(&self.onnx, "provider", &["auto", "cuda", "tensorrt"]),
-            EngineChoice::Torch => says(&self.torch, "device", &["cuda"]),
-            EngineChoice::Sim => false,
-        }
-    }
-
     /// The given name, or `host-pid`.
     #[must_use]
     pub fn worker_name(&self) -> String {

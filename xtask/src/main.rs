@@ -46,6 +46,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Thousands of broken recordings through what reads and decodes recordings: each is processed or refused with a
+    /// reason, and none ends or hangs the process.
+    Hostile {
+        /// Passed on: `--files N`, `--seed S`, `--json`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// How right the product is: a synthetic season through its models, the tracker on the test assets; fails where a
     /// figure is worse than docs/accuracy.json allows.
     Accuracy {
@@ -90,6 +97,7 @@ fn main() -> ExitCode {
                 .and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
         Task::Chaos { args } => setup::for_tests().and_then(|()| built_tool("fulltime-chaos", &args)),
+        Task::Hostile { args } => setup::all().and_then(|()| built_tool("fulltime-hostile", &args)),
         Task::Accuracy { args } => {
             setup::all().and_then(|()| built_tool("fulltime-bench", &[&["accuracy".to_owned()][..], &args].concat()))
         }

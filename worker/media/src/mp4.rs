@@ -16,6 +16,8 @@ use crate::{
     table::{MIN_INTERVAL_US, Row, Table},
 };
 
+/// Size and kind of an atom.
+const HEADER: u64 = 8;
 /// First read of a keyframe: parameter sets, supplemental information and the first slice's header fit nearly always.
 const HEAD: u64 = 1 << 10;
 /// Second read, where they do not.
@@ -29,13 +31,13 @@ const MOST_ATOMS: usize = 64;
 /// An MP4 without `moov`, or the store's failure.
 pub(crate) fn survey(source: &mut Source) -> Result<bool, MediaError> {
     let size = source.recording.size;
-    if size < 8 {
+    if size < HEADER {
         return Ok(false);
     }
     let mut at = 0;
     let mut moov = None;
     for atoms in 0.. {
-        if at + 8 > size {
+        if at + HEADER > size {
             break;
         }
         if atoms == MOST_ATOMS {
@@ -57,15 +59,15 @@ pub(crate) fn survey(source: &mut Source) -> Result<bool, MediaError> {
             _ => {}
         }
         match at.checked_add(length) {
-            Some(next) if length >= 8 => at = next,
+            Some(next) if length >= HEADER => at = next,
             _ => break,
         }
     }
-    let Some(moov) = moov.filter(|moov| moov.end <= size) else {
+    let Some(moov) = moov.filter(|moov| moov.end <= size && moov.end - moov.start >= HEADER) else {
         return Err(MediaError::NoMoov { key: source.recording.key.clone() });
     };
     let bytes = source.bytes(moov)?;
-    Ok(!has_child(&bytes[8..], b"mvex"))
+    Ok(!has_child(&bytes[HEADER as usize..], b"mvex"))
 }
 
 fn be32(bytes: &[u8], at: usize) -> u32 {

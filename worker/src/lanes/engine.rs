@@ -21,29 +21,7 @@ impl Engine {
     /// # Errors
     /// No runtime, one that cannot be used, or options that do not read.
     pub fn find(options: &Options) -> Result<Self, WorkerError> {
-        let kind = match options.engine {
-            EngineChoice::Auto | EngineChoice::Onnx => {
-                let text = match (options.engine, options.onnx.as_str()) {
-                    (EngineChoice::Auto, "") => "provider=auto",
-                    (_, text) => text,
-                };
-                EngineKind::Onnx {
-                    library: process::onnxruntime().ok_or(WorkerError::NoRuntime)?,
-                    options: text.parse().map_err(WorkerError::Onnx)?,
-                }
-            }
-            EngineChoice::Torch => {
-                let torch: TorchOptions = options.torch.parse().map_err(WorkerError::Torch)?;
-                if !torch.repeatable() {
-                    return Err(WorkerError::Unrepeatable);
-                }
-                EngineKind::Torch(torch)
-            }
-            EngineChoice::Sim => EngineKind::Sim(match &options.sim {
-                Some(script) => script.parse().map_err(WorkerError::Script)?,
-                None => SimOptions::default(),
-            }),
-        };
+        let kind = kind(options)?;
         let class = kind.engine_class()?;
         if let (Some(reason), false) = (kind.fallback(), options.lane_process) {
             // Where there is no GPU nobody expects one to be used.
@@ -64,4 +42,34 @@ impl Engine {
     pub fn files(&self, manifest: &Manifest) -> Result<Vec<Digest>, VisionError> {
         self.kind.files(manifest)
     }
+}
+
+/// What the options say, read without touching any runtime: the supervisor plans lanes by it.
+///
+/// # Errors
+/// No library, or options that do not read.
+pub fn kind(options: &Options) -> Result<EngineKind, WorkerError> {
+    Ok(match options.engine {
+        EngineChoice::Auto | EngineChoice::Onnx => {
+            let text = match (options.engine, options.onnx.as_str()) {
+                (EngineChoice::Auto, "") => "provider=auto",
+                (_, text) => text,
+            };
+            EngineKind::Onnx {
+                library: process::onnxruntime().ok_or(WorkerError::NoRuntime)?,
+                options: text.parse().map_err(WorkerError::Onnx)?,
+            }
+        }
+        EngineChoice::Torch => {
+            let torch: TorchOptions = options.torch.parse().map_err(WorkerError::Torch)?;
+            if !torch.repeatable() {
+                return Err(WorkerError::Unrepeatable);
+            }
+            EngineKind::Torch(torch)
+        }
+        EngineChoice::Sim => EngineKind::Sim(match &options.sim {
+            Some(script) => script.parse().map_err(WorkerError::Script)?,
+            None => SimOptions::default(),
+        }),
+    })
 }

@@ -42,7 +42,7 @@ mod picture;
 mod shard;
 mod window;
 
-pub use engine::Engine;
+pub use engine::{Engine, kind as engine_kind};
 
 use cache::{Cache, blocking};
 use fetch::{Prepared, ShardInput};

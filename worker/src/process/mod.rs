@@ -41,6 +41,9 @@ pub use serve::serve;
 use keeper::{Ear, Ended, Lane, Tray};
 use ward::Ward;
 
+/// Variables that no lane needs.
+const OURS_ALONE: [&str; 2] = ["FULLTIME_NATS", "FULLTIME_API_TOKEN_FILE"];
+
 /// How lane processes are started.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -92,6 +95,10 @@ impl Program {
         // Ctrl-C on a terminal is for the worker, which then gives its lanes time to finish.
         let environment = self.environment.iter().map(|(name, value)| (name, value));
         command.args(&self.arguments).envs(environment).stdin(stdin).stdout(Stdio::null()).process_group(0);
+        // Lanes meet hostile files: what is the worker's alone (the broker's password may be in its URL) stays with it.
+        for name in OURS_ALONE {
+            command.env_remove(name);
+        }
         if again {
             crash::disarm(&mut command);
         }
@@ -220,5 +227,21 @@ impl Executor for Crew {
 
     fn lanes_up(&self) -> Option<usize> {
         Some(self.lanes.iter().filter(|lane| lane.is_up()).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn lanes_do_not_inherit_what_is_the_worker_s_alone() {
+        let program = Program::at(Path::new("fulltime-worker"), &Options::parse_from(["fulltime-worker"]));
+        let command = program.command(Stdio::null(), false);
+        for name in OURS_ALONE {
+            assert!(command.get_envs().any(|(key, value)| key == name && value.is_none()), "{name}");
+        }
     }
 }

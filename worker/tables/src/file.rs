@@ -13,7 +13,7 @@ use parquet::{
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::{
-        metadata::KeyValue,
+        metadata::{ColumnChunkMetaData, KeyValue, ParquetMetaData, RowGroupMetaData},
         properties::{EnabledStatistics, WriterProperties},
     },
     schema::types::ColumnPath,
@@ -138,10 +138,28 @@ impl<R: Row> Reader<R> {
     /// # Errors
     /// When the bytes are not a Parquet file.
     pub fn new(bytes: Bytes) -> Result<Self, TableError> {
+        let len = bytes.len() as u64;
         let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .and_then(|builder| builder.with_batch_size(BATCH).build())
+            .and_then(|builder| {
+                whole(builder.metadata(), len)?;
+                builder.with_batch_size(BATCH).build()
+            })
             .map_err(|source| TableError::Open { table: R::TABLE, source })?;
         Ok(Self { batches, rows: Vec::new().into_iter() })
+    }
+}
+
+/// Whether every column lies within the file: the package takes that for granted, and panics where it is not so.
+fn whole(metadata: &ParquetMetaData, len: u64) -> Result<(), ParquetError> {
+    let within = |column: &ColumnChunkMetaData| {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let end = u64::try_from(start).ok()?.checked_add(u64::try_from(column.compressed_size()).ok()?)?;
+        (end <= len && column.data_page_offset() >= start).then_some(())
+    };
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    match columns.map(within).find(Option::is_none) {
+        Some(_) => Err(ParquetError::EOF("a column lies outside of the file".to_owned())),
+        None => Ok(()),
     }
 }
 

@@ -57,6 +57,21 @@ impl EngineKind {
         }
     }
 
+    /// Whether it computes on GPUs where some are, as far as that can be said without loading a runtime.
+    #[must_use]
+    pub fn wants_gpus(&self) -> bool {
+        match self {
+            Self::Onnx { library, options } => match options.provider {
+                Provider::Cpu => false,
+                Provider::Cuda | Provider::TensorRt => true,
+                // Runtimes for GPUs keep CUDA in a library beside their own.
+                Provider::Auto => library.with_file_name("libonnxruntime_providers_cuda.so").is_file(),
+            },
+            Self::Torch(options) => options.devices.iter().any(|device| matches!(device, Device::Cuda(_))),
+            Self::Sim(_) => false,
+        }
+    }
+
     /// Files of a model that this engine reads, in order: TorchScript may come in stages. The virtual device needs none.
     ///
     /// # Errors
@@ -82,7 +97,7 @@ impl EngineKind {
         let gpu = match self {
             Self::Onnx { library, options } => Runtime::load(library, options)
                 .is_ok_and(|runtime| matches!(runtime.provider(), Provider::Cuda | Provider::TensorRt)),
-            Self::Torch(options) => options.devices.iter().any(|device| matches!(device, Device::Cuda(_))),
+            Self::Torch(_) => self.wants_gpus(),
             Self::Sim(options) => !options.curve.is_empty(),
         };
         if gpu { 64 } else { few }
@@ -196,4 +211,23 @@ fn probe(input: &ModelInput) -> Probe {
     let values = |pixel: f32| (0..3).map(move |c| (pixel * input.scale - input.mean[c]) / input.std[c]);
     let both = || values(0.0).chain(values(255.0));
     Probe { low: both().fold(f32::INFINITY, f32::min), high: both().fold(f32::NEG_INFINITY, f32::max) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_wanted_by_what_the_engine_is_told_and_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("libonnxruntime.so");
+        let onnx = |text: &str| EngineKind::Onnx { library: library.clone(), options: text.parse().unwrap() };
+        let wants = |text| onnx(text).wants_gpus();
+        assert_eq!(["", "provider=auto", "provider=cuda"].map(wants), [false, false, true]);
+        std::fs::write(folder.path().join("libonnxruntime_providers_cuda.so"), "").unwrap();
+        assert_eq!(["", "provider=auto", "device=1,provider=cuda"].map(wants), [false, true, true]);
+
+        let torch = |text: &str| EngineKind::Torch(text.parse().unwrap()).wants_gpus();
+        assert_eq!(["", "device=cpu*2", "device=cuda:0+cuda:1"].map(torch), [false, false, true]);
+    }
 }

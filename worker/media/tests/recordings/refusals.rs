@@ -49,6 +49,13 @@ async fn an_mp4_that_was_cut_off_before_its_index() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_atom_shorter_than_its_own_header() {
+    let archive = Archive::new();
+    archive.write("short.mp4", b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\x07moov\0\0\0\x08free");
+    assert!(matches!(refused(&archive, "short.mp4").await, MediaError::NoMoov { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn audio_only() {
     let archive = Archive::new();
     // One second of silence: 8 kHz, 8 bits.
