@@ -182,12 +182,13 @@ impl Face {
 mod tests {
     use std::{net::SocketAddr, time::Duration};
 
-    use fulltime_common::{Digest, queue::MemoryBus};
+    use fulltime_common::{Digest, queue::MemoryBus, store::Store};
     use fulltime_observe::{
         health::Health,
         http::{Listen, Server, Serving},
         metrics::{Board, COORDINATOR},
     };
+    use object_store::memory::InMemory;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -202,7 +203,9 @@ mod tests {
         std::fs::write(file.path(), tokens).unwrap();
         let listen = Listen::At("127.0.0.1:0".parse().unwrap());
         let server = Server::bind(listen, Some(&file.path().to_owned())).await.unwrap().unwrap();
-        let face = Face { standing: watch::channel(Standing::StandsBy(None)).1, bus: Arc::new(MemoryBus::default()) };
+        let bus = Arc::new(MemoryBus::default());
+        let gallery = Gallery::new(Store::over("memory:///".parse().unwrap(), Arc::new(InMemory::new())));
+        let face = Face { standing: watch::channel(Standing::StandsBy(None)).1, bus, gallery };
         server.serve(Board::new(COORDINATOR), Health::new(Duration::from_secs(60)), Arc::new(face)).unwrap()
     }
 

@@ -33,7 +33,7 @@ enum Task {
     Test(suites::Options),
     /// Measure against the limits of this machine.
     Bench {
-        /// `throughput`, `dispatch`, `scale`, `reduce`, `track`, `model`, `precision`, `parallel`, `isolation`
+        /// `throughput`, `peers`, `instructions`, `dispatch`, `scale`, `reduce`, `track`, `model`, `precision`, `parallel`, `isolation`
         name: String,
         /// Passed on; `--json` ends with one JSON object on the last line.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -91,7 +91,10 @@ fn main() -> ExitCode {
             setup::all().and_then(|()| torch_bench(&[&[name][..], &args].concat()))
         }
         Task::Bench { name, args } => {
-            setup::all().and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
+            let peers = || if name == "peers" { setup::peers() } else { Ok(()) };
+            setup::all()
+                .and_then(|()| peers())
+                .and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
         Task::Chaos { args } => setup::for_tests().and_then(|()| built_tool("fulltime-chaos", &args)),
         Task::Hostile { args } => setup::all().and_then(|()| built_tool("fulltime-hostile", &args)),

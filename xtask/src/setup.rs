@@ -133,6 +133,7 @@ pub fn for_tests() -> Outcome {
     if std::env::var_os("FULLTIME_AXE").is_none() {
         unpack(&AXE)?;
     }
+    programs(&[("valgrind", "valgrind")], "counts of instructions");
     if std::env::var_os("FULLTIME_NVRTC").is_none() {
         unpack_with(&NVRTC, &NVRTC_BUILTINS)?;
     }
@@ -146,31 +147,40 @@ pub fn for_tests() -> Outcome {
 /// QEMU, a static busybox and a kernel for the guest with two NUMA nodes. Only Debian has them under these names; without
 /// them the tests that need them are skipped, and say so.
 fn guest() {
-    let apt = succeeds(Command::new("apt-get").arg("--version"));
-    let tool = |name: &str| succeeds(Command::new("sh").args(["-c", &format!("command -v {name}")]));
-    let quiet = |command: &mut Command| succeeds(command.env("DEBIAN_FRONTEND", "noninteractive"));
-    let missing: Vec<_> = [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")]
-        .into_iter()
-        .filter(|(program, _)| !tool(program))
-        .map(|(_, package)| package)
-        .collect();
-    if !missing.is_empty() {
-        if !apt || !is_root() {
-            return eprintln!("set-up: without {} the tests on two NUMA nodes are skipped", missing.join(" and "));
-        }
-        eprintln!("set-up: installing {}", missing.join(" "));
-        let install = ["install", "-y", "-q", "--no-install-recommends"];
-        quiet(Command::new("apt-get").args(["update", "-q"]));
-        if !quiet(Command::new("apt-get").args(install).args(&missing)) {
-            return eprintln!("set-up: apt-get could not install {}", missing.join(" and "));
-        }
+    if !programs(&[("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")], "tests on two NUMA nodes")
+    {
+        return;
     }
     if root().join(GUEST_KERNEL).is_file() {
         return;
     }
-    if !apt || kernel().is_none() {
+    if !succeeds(Command::new("apt-get").arg("--version")) || kernel().is_none() {
         eprintln!("set-up: no kernel for the tests on two NUMA nodes (Debian's linux-image-cloud-amd64)");
     }
+}
+
+/// Installs what is missing of these programs, each with its Debian package; where that cannot be done, says what is
+/// skipped for it.
+fn programs(wanted: &[(&str, &str)], skipped: &str) -> bool {
+    let there = |name: &str| succeeds(Command::new("sh").args(["-c", &format!("command -v {name}")]));
+    let missing: Vec<_> = wanted.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let names = missing.join(" and ");
+    if !is_root() || !succeeds(Command::new("apt-get").arg("--version")) {
+        eprintln!("set-up: without {names} the {skipped} are skipped");
+        return false;
+    }
+    eprintln!("set-up: installing {}", missing.join(" "));
+    let quiet = |command: &mut Command| succeeds(command.env("DEBIAN_FRONTEND", "noninteractive"));
+    quiet(Command::new("apt-get").args(["update", "-q"]));
+    let install = ["install", "-y", "-q", "--no-install-recommends"];
+    let installed = quiet(Command::new("apt-get").args(install).args(&missing));
+    if !installed {
+        eprintln!("set-up: apt-get could not install {names}: the {skipped} are skipped");
+    }
+    installed
 }
 
 /// Unpacks the distribution's kernel for virtual machines, without installing it.
@@ -392,6 +402,22 @@ fn fetch(package: &str, sha256: &str, inside: &[&str]) -> Outcome<PathBuf> {
     run(Command::new(python()?).args(["-c", extract]).arg(&file).arg(&download).args(inside), code::DISK)?;
     fs::remove_file(&file).map_err(disk)?;
     Ok(download)
+}
+
+/// The peers of `bench peers`: a virtual environment of its own, made again when the pins change.
+pub fn peers() -> Outcome {
+    let venv = root().join(".tools/peers");
+    let (pins, stamp) = (root().join("tests/peers/requirements.txt"), venv.join("requirements.txt"));
+    let wanted = fs::read_to_string(&pins).map_err(disk)?;
+    if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    eprintln!("set-up: installing the peers (250 MB of downloads)");
+    run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&venv), code::PYTHON)?;
+    let pip =
+        ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary=:all:", "--requirement"];
+    run(Command::new(venv.join("bin/python3")).args(pip).arg(&pins), code::NETWORK)?;
+    fs::write(&stamp, wanted).map_err(disk)
 }
 
 /// libtorch for the feature `torch`, in `.tools/libtorch`: what builds and runs on the CPU of the wheel for CUDA, which is

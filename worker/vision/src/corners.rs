@@ -32,6 +32,8 @@ const WINDOW: usize = 2;
 /// How far the comparisons of a descriptor reach, and half the side of the squares that they compare.
 const REACH: i32 = 8;
 const SMOOTH: i32 = 2;
+/// Responses that are looked at together.
+const PART: usize = 16;
 /// Pixels at the edge that have no whole neighbourhood.
 const EDGE: usize = (REACH + SMOOTH) as usize + 1;
 
@@ -122,6 +124,7 @@ impl Corners {
     }
 
     /// The greatest response of every cell, if it is one among its neighbours, too.
+    /// The strongest peak of every cell, of equals the first.
     fn best_of_cells(&self, width: usize, height: usize) -> Vec<(f32, usize)> {
         let mut best = [(LEAST, 0); GRID[0] * GRID[1]];
         for y in EDGE..height - EDGE {
@@ -129,9 +132,15 @@ impl Corners {
             for column in 0..GRID[0] {
                 let [from, to] = [column, column + 1].map(|c| (c * width / GRID[0]).clamp(EDGE, width - EDGE));
                 let cell = &mut best[y * GRID[1] / height * GRID[0] + column];
-                for (x, &response) in (from..to).zip(&row[from..to]) {
-                    if response > cell.0 && self.is_peak(y * width + x, width) {
-                        *cell = (response, y * width + x);
+                for (x, part) in (from..to).step_by(PART).zip(row[from..to].chunks(PART)) {
+                    // Hardly any part has a better one, and to see that takes a comparison of a whole register.
+                    if !part.iter().fold(false, |any, &response| any | (response > cell.0)) {
+                        continue;
+                    }
+                    for (at, &response) in (y * width + x..).zip(part) {
+                        if response > cell.0 && self.is_peak(at, width) {
+                            *cell = (response, at);
+                        }
                     }
                 }
             }

@@ -69,9 +69,9 @@ pub fn run(part: &Part) {
             })
         }
     };
-    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    let (wall, cpu) = (Instant::now(), cpu_seconds(libc::RUSAGE_SELF));
     let frames = work();
-    let (seconds, cpu_seconds) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (seconds, cpu_seconds) = (wall.elapsed().as_secs_f64(), cpu_seconds(libc::RUSAGE_SELF) - cpu);
     println!("{}", json!({ "frames": frames, "seconds": seconds, "cpu_seconds": cpu_seconds }));
 }
 
@@ -140,12 +140,12 @@ fn detector(pipeline: &Path) -> Detector {
     Detector::load(&EngineKind::onnx(library), &bytes, &detect).expect("load the model")
 }
 
-/// Processor time of this process so far, user and system.
-fn cpu_seconds() -> f64 {
+/// Processor time so far, user and system, of this process or of its ended children (`RUSAGE_*`).
+pub fn cpu_seconds(whose: libc::c_int) -> f64 {
     // SAFETY: `usage` is plain data that the call fills in.
     let usage = unsafe {
         let mut usage = std::mem::zeroed::<libc::rusage>();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        libc::getrusage(whose, &raw mut usage);
         usage
     };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;

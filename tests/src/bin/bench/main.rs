@@ -6,6 +6,8 @@ mod accuracy;
 mod alone;
 mod dispatch;
 mod engines;
+mod instructions;
+mod peers;
 mod reduce;
 mod scale;
 mod season;
@@ -24,6 +26,13 @@ struct Cli {
 enum Bench {
     /// Files to committed tables, against the model alone, decoding alone and the sum of the parts.
     Throughput(throughput::Options),
+    /// The same work by Ray Data, Daft and Python by hand: frames a second and ratios, and whether they find the same.
+    Peers(peers::Options),
+    /// Instructions of the hot kernels, by callgrind, against the committed counts.
+    Instructions(instructions::Options),
+    /// One kernel, a few times, for `instructions` to count.
+    #[command(hide = true)]
+    Kernel(instructions::One),
     /// Shards a second through their whole life, and the coordinator's memory, with work of no length.
     Dispatch(dispatch::Options),
     /// A thousand lanes that come and go: how much of their time becomes results.
@@ -58,6 +67,9 @@ enum Bench {
 fn main() {
     match Cli::parse().bench {
         Bench::Throughput(options) => throughput::run(&options),
+        Bench::Peers(options) => peers::run(&options),
+        Bench::Instructions(options) => instructions::run(&options),
+        Bench::Kernel(one) => instructions::one(&one),
         Bench::Dispatch(options) => dispatch::run(&options),
         Bench::Scale(options) => scale::run(&options),
         Bench::Reduce(options) => reduce::run(&options),
