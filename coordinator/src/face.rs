@@ -188,7 +188,6 @@ mod tests {
         http::{Listen, Server, Serving},
         metrics::{Board, COORDINATOR},
     };
-    use object_store::memory::InMemory;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -204,7 +203,8 @@ mod tests {
         let listen = Listen::At("127.0.0.1:0".parse().unwrap());
         let server = Server::bind(listen, Some(&file.path().to_owned())).await.unwrap().unwrap();
         let bus = Arc::new(MemoryBus::default());
-        let gallery = Gallery::new(Store::over("memory:///".parse().unwrap(), Arc::new(InMemory::new())));
+        let state = tempfile::tempdir().unwrap();
+        let gallery = Gallery::new(Store::create(state.path().to_str().unwrap()).unwrap());
         let face = Face { standing: watch::channel(Standing::StandsBy(None)).1, bus, gallery };
         server.serve(Board::new(COORDINATOR), Health::new(Duration::from_secs(60)), Arc::new(face)).unwrap()
     }
