@@ -324,8 +324,8 @@ mod tests {
                 prop_assert!(segments.iter().all(|s| !s.is_empty() && !s.starts_with('.')), "{}", key);
                 prop_assert!(key.bytes().all(|b| b.is_ascii_graphic() && b != b'\\'), "{}", key);
                 // The store takes it as it is: what it would write lies where we say.
-                let taken = object_store::path::Path::parse(&key).unwrap();
-                prop_assert_eq!(taken.as_ref(), &key);
+                let taken = object_store::path::Path::parse(&key).unwrap().to_string();
+                prop_assert_eq!(taken, key);
             }
         }
     }

@@ -75,6 +75,8 @@ PLANTED = {
     "GOOGLE_SERVICE_ACCOUNT_KEY": "planted-google-key",
     "AZURE_STORAGE_ACCOUNT_KEY": "planted-azure-key",
 }
+# In a URL, where nobody listens: what goes wrong with it is said, without it.
+REDIS = "planted-redis-password"
 
 
 class Broker:
@@ -294,7 +296,7 @@ def a_job_finishes_under_the_roles():
     itself = native(broker, where)
     urls = {role: broker.url(role) if itself else
             StandIn(role, broker.password(role), broker.port, broker.authority).url for role in ROLES}
-    tls = {"SSL_CERT_FILE": str(broker.authority), **PLANTED}
+    tls = {"SSL_CERT_FILE": str(broker.authority), "FULLTIME_REDIS": f"redis://ann:{REDIS}@127.0.0.1:1", **PLANTED}
     parts = [
         Process([coordinator, "--state", state, "--nats", urls["coordinator"]], where / "coordinator.log", **tls),
         Process([worker, "--nats", urls["worker"], "--engine", "sim", "--lanes", "1", "--cache", where / "cache",
@@ -341,7 +343,7 @@ def a_job_finishes_under_the_roles():
     # Nobody's secret was written anywhere: logs, plans, tables, reports, the broker's own files. A client that knows
     # nothing of passwords takes one in the URL for a part of the address and prints it when it is refused; once it knows,
     # this holds for the probe, too.
-    secrets = [broker.password(role) for role in ROLES] + list(PLANTED.values())
+    secrets = [broker.password(role) for role in ROLES] + list(PLANTED.values()) + [REDIS]
     files = [path for path in where.rglob("*") if path.is_file() and where / "secrets" not in path.parents]
     files = [path for path in files if itself or path.name != "probe.log"]
     assert {"report.html", "manifest.json", "worker.log", "coordinator.log", "nats.log"} <= {path.name for path in files}
