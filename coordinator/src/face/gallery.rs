@@ -275,7 +275,7 @@ impl Gallery {
         picture.filter(|jpeg| jpeg.len() as u64 <= LARGEST).ok_or(GalleryError::NoPicture)
     }
 
-    /// The detections of the frames with pictures from the `window`th dozen on, by frame.
+    /// The detections of a window of frames with pictures ([`WINDOW`] of them, counted from 0), by frame.
     pub(super) async fn boxes(
         &self,
         album: &Album,

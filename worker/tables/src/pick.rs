@@ -258,8 +258,11 @@ mod tests {
         assert!(
             rows.iter().all(|row| row.period == 1 && *row.camera == *"right" && (5_000..5_002).contains(&row.frame))
         );
+        read.store(0, Ordering::Relaxed);
+        assert_eq!(detections(&file, 2, "left", &(9_000..9_001)).unwrap().len(), 10);
         let read = read.load(Ordering::Relaxed);
-        assert!(read < size * 2 / 3, "{read} of {size} bytes were read");
+        // The last two of five row groups may hold it.
+        assert!(read < size / 2, "{read} of {size} bytes were read");
         assert_eq!(detections(&file, 3, "left", &(0..10)).unwrap(), vec![]);
     }
 
