@@ -14,9 +14,6 @@ use tokio_util::sync::CancellationToken;
 fn main() -> ExitCode {
     let options = Options::parse();
     telemetry::init_as("info,async_nats=warn", options.log_format);
-    if options.lane_process {
-        keep_freed_memory();
-    }
     // Before there is any other thread: all of them inherit it.
     let pinned = fulltime_worker::take_place(&options);
     // Its threads only wait: decoding and inference have their own. And they stay: what dies with the thread that
@@ -34,18 +31,6 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
-}
-
-/// Every interval has a decoder of its own, whose pictures and tables are as large as the last one's. What the allocator
-/// gives back to the system between two of them comes again page by page, each cleared: more than a tenth of decoding.
-fn keep_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: plain settings of the allocator; one that it refuses changes nothing.
-    unsafe {
-        // The most that it takes: half of a thread's heap.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
     }
 }
 

@@ -33,9 +33,6 @@ const SUITES: [(&str, &[&str]); 5] = [
 /// Fault schedules that every run goes through: a few seeds, under two minutes; longer ones are `cargo xtask chaos`.
 const CHAOS: (&str, &[&str]) = ("chaos", &["--seed", "1", "--schedules", "3", "--minutes", "2", "--faults-for", "10"]);
 
-/// Instructions of the hot kernels against `docs/instructions.json`, half a minute; skipped without valgrind.
-const INSTRUCTIONS: (&str, &[&str]) = ("instructions", &["instructions"]);
-
 /// What deploys it: container files, compose file, broker roles, Helm chart.
 const DEPLOY: &str = "deploy";
 
@@ -80,7 +77,7 @@ pub fn run(options: &Options) -> Outcome {
         eprintln!("skipped: licences of dependencies (cargo install --locked cargo-deny)");
     }
     let deploy: (&str, &[&str]) = (DEPLOY, &["tests/deploy/run.py"]);
-    for (name, args) in SUITES.iter().chain([&CHAOS, &INSTRUCTIONS, &deploy]).chain(&deny).chain(&torch).chain(long) {
+    for (name, args) in SUITES.iter().chain([&CHAOS, &deploy]).chain(&deny).chain(&torch).chain(long) {
         if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
@@ -88,7 +85,6 @@ pub fn run(options: &Options) -> Outcome {
         let started = Instant::now();
         let outcome = match *name {
             "chaos" => tool("fulltime-chaos", args),
-            "instructions" => tool("fulltime-bench", args),
             DEPLOY => crate::run(Command::new("python3").args(*args), 1),
             "torch" => with_torch(args),
             _ => cargo(args),

@@ -208,11 +208,12 @@ fn halve(upper: &[u8], lower: &[u8], out: &mut [u8]) {
 fn products(luma: &[u8], width: usize, y: usize, sign: i32, sums: &mut [Vec<i32>; 3]) {
     let row = |y: usize| &luma[y * width..(y + 1) * width];
     let (above, here, below) = (row(y - 1), row(y), row(y + 1));
-    let inner = 1..width - 1;
-    let [xx, yy, xy] = sums.each_mut().map(|sums| &mut sums[inner.clone()]);
-    let (left, right) = (&here[..width - 2], &here[2..]);
-    let (above, below) = (&above[inner.clone()], &below[inner]);
-    for i in 0..width - 2 {
+    // All of one length that the compiler sees, so that it leaves out the checks.
+    let n = width - 2;
+    let [xx, yy, xy] = sums.each_mut().map(|sums| &mut sums[1..][..n]);
+    let (left, right) = (&here[..n], &here[2..][..n]);
+    let (above, below) = (&above[1..][..n], &below[1..][..n]);
+    for i in 0..n {
         let dx = i32::from(right[i]) - i32::from(left[i]);
         let dy = i32::from(below[i]) - i32::from(above[i]);
         xx[i] += sign * dx * dx;
@@ -225,9 +226,13 @@ fn products(luma: &[u8], width: usize, y: usize, sign: i32, sums: &mut [Vec<i32>
 #[inline(always)]
 fn respond_row(sums: &[Vec<i32>; 3], row: &mut [f32]) {
     let n = row.len();
-    let [xx, yy, xy] = sums.each_ref().map(|sums| &sums[EDGE - WINDOW..][..n + 2 * WINDOW]);
+    // The five columns of the window, each a slice of the same length, for the same reason.
+    let [xx, yy, xy] = sums.each_ref().map(|sums| {
+        let sums = &sums[EDGE - WINDOW..];
+        [0, 1, 2, 3, 4].map(|column| &sums[column..][..n])
+    });
     for i in 0..n {
-        let over = |sums: &[i32]| (sums[i] + sums[i + 1] + sums[i + 2] + sums[i + 3] + sums[i + 4]) as f32;
+        let over = |columns: [&[i32]; 5]| columns.iter().map(|column| column[i]).sum::<i32>() as f32;
         let (a, b, c) = (over(xx), over(yy), over(xy));
         row[i] = (a * b - c * c) - (a + b) * (a + b) * 0.0625;
     }
