@@ -244,9 +244,11 @@ mod tests {
         let mut writer = matches::writer::<Detection>(&MatchId { season: "s".into(), name: "m".into() }).unwrap();
         for (period, camera) in [(1, "left"), (1, "right"), (2, "left")] {
             for frame in 0..10_000 {
-                for x in 0..10 {
-                    let (camera, x) = (camera.into(), x as f32);
-                    writer.push(Detection { period, camera, frame, x, ..Detection::default() }).unwrap();
+                for place in noise((frame * 7 + period) as u32, 20).as_chunks::<2>().0 {
+                    let [x, y] = place.map(f32::from);
+                    writer
+                        .push(Detection { period, camera: camera.into(), frame, x, y, ..Detection::default() })
+                        .unwrap();
                 }
             }
         }
