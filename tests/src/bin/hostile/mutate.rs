@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_same_draw_breaks_a_file_the_same_way() {
-        let good: Vec<u8> = (0..10_000u32).map(|n| (n * n >> 3) as u8).collect();
+        let good: Vec<u8> = (0..10_000u32).map(|n| ((n * n) >> 3) as u8).collect();
         let mutants = |seed| mutate(&good, b"somebody else's bytes", &mut Rng::with_seed(seed));
         assert!((0..200).all(|seed| mutants(seed) == mutants(seed)));
         let changed = (0..200).filter(|&seed| mutants(seed) != good).count();

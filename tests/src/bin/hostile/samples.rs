@@ -72,7 +72,7 @@ fn tables() -> Vec<Sample> {
         frame: n,
         content_hash: u64::from(n) << 32,
         luma: [n as u8; 64],
-        preview: (n % 10 == 0).then(|| vec![0xff; 99]),
+        preview: n.is_multiple_of(10).then(|| vec![0xff; 99]),
         corners: vec![7; 40],
     };
     let description = |n: u32| DescriptionRow {

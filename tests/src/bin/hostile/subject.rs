@@ -58,13 +58,13 @@ pub fn run() -> std::io::Result<()> {
 fn document(path: &Path) -> Option<Result<(), Box<dyn Error>>> {
     let bytes = || Ok::<_, Box<dyn Error>>(Bytes::from(std::fs::read(path)?));
     let read = || match extension(path).as_str() {
-        "detections" => Ok(drop(read_detections(bytes()?)?)),
-        "frames" => Ok(drop(read_frames(bytes()?)?)),
-        "descriptions" => Ok(drop(read_descriptions(bytes()?)?)),
-        "index" => Ok(drop(RecordingIndex::from_bytes(&bytes()?)?)),
-        "task" => Ok(drop(wire::decode::<Task>(&bytes()?)?)),
-        "event" => Ok(drop(wire::decode::<Event>(&bytes()?)?)),
-        "mot" => Ok(drop(fulltime_score::mot::read(&*bytes()?)?)),
+        "detections" => read_detections(bytes()?).map(drop).map_err(Into::into),
+        "frames" => read_frames(bytes()?).map(drop).map_err(Into::into),
+        "descriptions" => read_descriptions(bytes()?).map(drop).map_err(Into::into),
+        "index" => RecordingIndex::from_bytes(&bytes()?).map(drop).map_err(Into::into),
+        "task" => wire::decode::<Task>(&bytes()?).map(drop).map_err(Into::into),
+        "event" => wire::decode::<Event>(&bytes()?).map(drop).map_err(Into::into),
+        "mot" => fulltime_score::mot::read(&*bytes()?).map(drop).map_err(Into::into),
         "job" => parsed::<JobSpec>(path),
         "manifest" => parsed::<Manifest>(path),
         "pipeline" => parsed::<PipelineFile>(path),
