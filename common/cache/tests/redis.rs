@@ -1,6 +1,8 @@
 //! The caches against a real Redis: what is found where, damaged entries, a server that is away or stands still, and that
 //! only our own keys are ever touched. Skipped, and said so, where there is no `redis-server` (`cargo xtask setup` brings one).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
+
 use std::{
     convert::Infallible,
     path::Path,
@@ -312,7 +314,7 @@ async fn credentials_are_shown_nowhere() {
     if let Some(redis) = Redis::start(&["--requirepass", "another"]).await {
         let url = format!("{}?pass={SECRET}", redis.url());
         let mut admin = Admin::connect(&url).await;
-        note(admin.as_mut().err().expect("a wrong password is refused"));
+        note(admin.as_mut().expect_err("a wrong password is refused"));
     }
     assert!(!shown.contains(SECRET), "{shown}");
 }
