@@ -101,7 +101,8 @@ await evaluate(`document.querySelector('[data-player]')?.click()`);
 seen.steps.people = await evaluate(`document.querySelectorAll('[data-player]').length`);
 await look("match");
 await evaluate(`document.querySelector('nav a:last-child').click()`);
-await until(`document.querySelector('[data-decide=retry]') !== null`);
+// Its listener comes with the script, when all is parsed.
+await until(`document.readyState === 'complete' && document.querySelector('[data-decide=retry]') !== null`);
 await evaluate(`document.querySelector('[data-decide=retry]').click()`);
 seen.steps.retried = await until(`document.querySelector('#said').textContent`);
 console.log(JSON.stringify(seen));
