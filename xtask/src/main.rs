@@ -91,9 +91,16 @@ fn main() -> ExitCode {
             setup::all().and_then(|()| torch_bench(&[&[name][..], &args].concat()))
         }
         Task::Bench { name, args } => {
-            let peers = || if name == "peers" { setup::peers() } else { Ok(()) };
+            let more = || match name.as_str() {
+                "peers" => setup::peers(),
+                "instructions" => {
+                    setup::valgrind();
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
             setup::all()
-                .and_then(|()| peers())
+                .and_then(|()| more())
                 .and_then(|()| built_tool("fulltime-bench", &[&[name][..], &args].concat()))
         }
         Task::Chaos { args } => setup::for_tests().and_then(|()| built_tool("fulltime-chaos", &args)),

@@ -133,7 +133,6 @@ pub fn for_tests() -> Outcome {
     if std::env::var_os("FULLTIME_AXE").is_none() {
         unpack(&AXE)?;
     }
-    programs(&[("valgrind", "valgrind")], "counts of instructions");
     if std::env::var_os("FULLTIME_NVRTC").is_none() {
         unpack_with(&NVRTC, &NVRTC_BUILTINS)?;
     }
@@ -142,6 +141,11 @@ pub fn for_tests() -> Outcome {
         unpack(&REDIS)?;
     }
     if std::env::var_os("FULLTIME_WEED").is_some() { Ok(()) } else { unpack(&SEAWEEDFS) }
+}
+
+/// For `bench instructions`, which is skipped without it.
+pub fn valgrind() {
+    programs(&[("valgrind", "valgrind")], "counts of instructions");
 }
 
 /// QEMU, a static busybox and a kernel for the guest with two NUMA nodes. Only Debian has them under these names; without
