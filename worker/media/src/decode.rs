@@ -141,12 +141,11 @@ impl IntervalDecoder {
             next = number + 1;
             sink(number, picture)
         });
-        match &outcome {
-            Ok(IntervalOutcome::Complete { .. } | IntervalOutcome::Stopped) => return outcome,
-            Ok(IntervalOutcome::Gap(_)) | Err(_) if self.verdict != Some(Verdict::Able) => return outcome,
-            // A GPU cannot say whether the data or the decoder is at fault: the processor can. Pictures that came are good.
-            Ok(IntervalOutcome::Gap(_)) | Err(_) => {}
+        let failed = matches!(outcome, Ok(IntervalOutcome::Gap(_)) | Err(_));
+        if !failed || self.verdict != Some(Verdict::Able) {
+            return outcome;
         }
+        // A GPU cannot say whether the data or the decoder is at fault: the processor can. Pictures that came are good.
         let again = self.run(interval, &span, &units, None, &mut |number, picture| {
             if number < next { ControlFlow::Continue(()) } else { sink(number, picture) }
         });
@@ -286,9 +285,7 @@ impl IntervalDecoder {
             _ => Ok(IntervalOutcome::Complete { missing }),
         }
     }
-}
 
-impl IntervalDecoder {
     /// Says where recordings are decoded, when that becomes known or changes.
     fn note(&mut self, verdict: Option<Verdict>) {
         let Some(verdict) = verdict.filter(|&verdict| self.verdict != Some(verdict)) else { return };
